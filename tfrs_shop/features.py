@@ -1,0 +1,146 @@
+"""The one feature spec: what a record of a data directory holds, declared once.
+
+From these declarations come the Beam writer (``serialize``), the ``tf.io.parse_example`` spec (``parsing_spec``),
+the vocabularies that the pipeline counts, and the names of the serving signatures' inputs.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+
+DType = Literal["string", "int64", "float32"]
+Tower = Literal["query", "product", "target", ""]
+
+
+@dataclasses.dataclass(frozen=True)
+class Feature:
+    """One feature of a record.
+
+    Attributes:
+        name: its key in the TFRecord's ``tf.train.Example``.
+        dtype: ``string``, ``int64`` or ``float32``. A float that the source lacks is NaN, an int64 is -1.
+        size: 1 for a scalar, N for a vector of N values, 0 for a list of any length (ragged).
+        source: the field of ``tfrs_shop.schema`` that it is made from.
+        vocabulary: the vocabulary that indexes its values, or "".
+        tower: which part of the model reads it; "" is for ids and for people.
+    """
+
+    name: str
+    dtype: DType
+    size: int = 1
+    source: str = ""
+    vocabulary: str = ""
+    tower: Tower = ""
+
+
+HISTORY_FEATURES = (
+    Feature("history_product_id", "string", 0, "product_id", "product_id", "query"),
+    Feature("history_event_type", "string", 0, "event_type", "event_type", "query"),
+    Feature("history_timestamp", "int64", 0, "timestamp", tower="query"),
+    Feature("history_query", "string", 0, "query", "query", "query"),
+    Feature("history_session_id", "string", 0, "session_id"),
+    Feature("history_rating", "float32", 0, "rating"),
+    Feature("history_price", "float32", 0, "price"),
+    Feature("history_quantity", "float32", 0, "quantity"),
+)
+TARGET_FEATURES = (
+    Feature("target_product_id", "string", 1, "product_id", "product_id", "target"),
+    Feature("target_event_type", "string", 1, "event_type", "event_type", "target"),
+    Feature("target_timestamp", "int64", 1, "timestamp", tower="target"),
+    Feature("target_session_id", "string", 1, "session_id"),
+    Feature("target_rating", "float32", 1, "rating", tower="target"),
+    Feature("target_price", "float32", 1, "price"),
+    Feature("target_quantity", "float32", 1, "quantity"),
+)
+USER_FEATURES = (
+    Feature("user_id", "string", 1, "user_id"),
+    *HISTORY_FEATURES,
+    Feature("behavior_text", "string", 1, "title", tower="query"),
+)
+EXAMPLE_FEATURES = (
+    *USER_FEATURES,
+    # How many earlier events of the user the example does not show.
+    Feature("history_offset", "int64", 1, "position"),
+    *TARGET_FEATURES,
+)
+PRODUCT_FEATURES = (
+    Feature("product_id", "string", 1, "product_id", "product_id", "product"),
+    Feature("title", "string", 1, "title"),
+    Feature("description", "string", 1, "description"),
+    Feature("category", "string", 0, "category", "category", "product"),
+    Feature("brand", "string", 1, "brand", "brand", "product"),
+    Feature("price", "float32", 1, "price", tower="product"),
+    Feature("rating_mean", "float32", 1, "rating_mean", tower="product"),
+    Feature("rating_count", "float32", 1, "rating_count", tower="product"),
+    Feature("sales_rank", "float32", 1, "sales_rank", tower="product"),
+    Feature("on_sale_from", "int64", 1, "on_sale_from"),
+    Feature("on_sale_to", "int64", 1, "on_sale_to"),
+    Feature("words", "string", 0, "title", "words"),
+    # Events of the training split only: anything else would tell the model of its targets.
+    Feature("train_count", "int64", 1, "product_id", tower="product"),
+)
+
+
+def profile_feature(attribute: str, *, numeric: bool) -> Feature:
+    """Return the feature of a user attribute; its name gets the prefix ``profile_``."""
+    name = f"profile_{attribute}"
+    return Feature(name, "float32" if numeric else "string", 1, attribute, "" if numeric else name, "query")
+
+
+def text_vector_feature(width: int) -> Feature:
+    """Return the feature of an encoded text, `width` floats."""
+    return Feature("text_vector", "float32", width, "title", tower="product")
+
+
+def query_features(width: int) -> tuple[Feature, ...]:
+    """Return the features of an encoded search query: the text and its vector of `width` floats."""
+    return (Feature("query", "string", 1, "query", "query", "query"), text_vector_feature(width))
+
+
+def serialize(features: Iterable[Feature], row: dict[str, Any]) -> bytes:
+    """Return `row` as a serialized ``tf.train.Example`` with just `features`; None becomes the missing value."""
+    from tensorflow.core.example import example_pb2, feature_pb2
+
+    message: dict[str, Any] = {}
+    for feature in features:
+        value = row[feature.name]
+        values: Sequence[Any] = [value] if feature.size == 1 else value
+        if feature.size > 1 and len(values) != feature.size:
+            raise ValueError(f"{feature.name}: {len(values)} values where the spec says {feature.size}")
+        if feature.dtype == "string":
+            encoded = [(item or "").encode("utf-8") for item in values]
+            message[feature.name] = feature_pb2.Feature(bytes_list=feature_pb2.BytesList(value=encoded))
+        elif feature.dtype == "int64":
+            whole = [-1 if item is None else int(item) for item in values]
+            message[feature.name] = feature_pb2.Feature(int64_list=feature_pb2.Int64List(value=whole))
+        else:
+            floats = [math.nan if item is None else float(item) for item in values]
+            message[feature.name] = feature_pb2.Feature(float_list=feature_pb2.FloatList(value=floats))
+    example = example_pb2.Example(features=feature_pb2.Features(feature=message))
+    return example.SerializeToString(deterministic=True)
+
+
+def parsing_spec(features: Iterable[Feature]) -> dict[str, Any]:
+    """Return the ``tf.io.parse_example`` spec of `features`: dense for fixed sizes, ragged (int32 splits) for lists."""
+    import tensorflow as tf
+
+    spec: dict[str, Any] = {}
+    for feature in features:
+        dtype = tf.dtypes.as_dtype(feature.dtype)
+        if feature.size == 0:
+            spec[feature.name] = tf.io.RaggedFeature(dtype)
+        else:
+            spec[feature.name] = tf.io.FixedLenFeature([] if feature.size == 1 else [feature.size], dtype)
+    return spec
+
+
+def to_json(features: Iterable[Feature]) -> list[dict[str, Any]]:
+    """Return `features` as plain data for the manifest."""
+    return [dataclasses.asdict(feature) for feature in features]
+
+
+def from_json(data: Iterable[dict[str, Any]]) -> tuple[Feature, ...]:
+    """Return the features that a manifest lists."""
+    return tuple(Feature(**entry) for entry in data)

@@ -1,0 +1,1 @@
+"""Where shop data comes from when there is none of one's own: a simulator, MovieLens, Amazon Reviews 2023."""

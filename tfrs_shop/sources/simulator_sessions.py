@@ -1,0 +1,348 @@
+"""What the simulated users do: sessions with an intent, searches, and the funnel view -> cart -> purchase -> rating.
+
+A session draws an intent, then moves over product types (browse wanders, the others stay), and at each step picks a
+product of the type by its utility (`simulator_shoppers`). The last pick of every user of a product new to them is kept
+with all that the simulator knew at that moment, so that the true ranking can be scored (`simulator_truth`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from tfrs_shop.sources.simulator_catalogue import Catalogue
+from tfrs_shop.sources.simulator_queries import Wanted, bag, query_text, want
+from tfrs_shop.sources.simulator_shoppers import Shoppers
+from tfrs_shop.sources.simulator_words import COMPLEMENTS, DEPARTMENTS, INTENTS, TYPE_NAMES, TYPES
+
+DAY = 86_400.0
+WANTED_WEIGHT = 4.0  # utility of a product that has all that the query asks for
+NOVELTY, NOVELTY_DAYS = 1.2, 8.0  # utility of a product on its first day, and how fast it fades
+ON_SALE, DISCOUNT = 0.5, 0.8
+VIEWED, OWNED = -1.5, -6.0  # utility of what was seen before; of a thing that one has already
+SEASON_SWING = {"Outdoor": 0.5, "Toys": -0.3, "Office": -0.25}  # log interest at midsummer; opposite in winter
+FIRST_DAY_OF_YEAR = 104  # the log starts in the middle of April
+
+
+class Behaviour(NamedTuple):
+    """How a session of one intent goes: chances per view, per session, and its length."""
+
+    search: float
+    views: tuple[float, float]  # at least, and Poisson mean of more
+    stay: float  # chance that the next product is of the same type
+    revisit: float
+    favorite: float
+    cart: float
+    buy: float  # of what is in the cart
+    complement: float  # of a purchase
+
+
+BEHAVIOUR = {
+    "browse": Behaviour(0.25, (2, 2.5), 0.6, 0.03, 0.07, 0.10, 0.25, 0.10),
+    "compare": Behaviour(0.60, (3, 2.5), 0.95, 0.18, 0.12, 0.30, 0.35, 0.10),
+    "buy": Behaviour(0.65, (1, 0.9), 1.0, 0.05, 0.03, 0.75, 0.75, 0.45),
+    "accessory": Behaviour(0.60, (1, 1.0), 1.0, 0.05, 0.03, 0.65, 0.70, 0.05),
+}
+NO_CLICK, MATCH_LIFT = 0.12, 1.6
+RATED, RETURNED, REPURCHASE = 0.45, 0.03, 0.5
+
+
+class Event(NamedTuple):
+    """One row of events.csv.gz, with numbers in place of ids: `product` is -1 and `time` is in seconds."""
+
+    user: int
+    product: int
+    event_type: str
+    time: float
+    session: int
+    rating: int = 0
+    query: str = ""
+    quantity: int = 0
+    price: float = 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The moment before a user opened a product that was new to them: what an oracle would know."""
+
+    user: int
+    product: int
+    day: float
+    types: NDArray[np.float64]  # [types], chance of each type
+    wanted: Wanted | None
+    utility: NDArray[np.float64]  # [products], with the wear of things seen and owned
+    seen: NDArray[np.bool_]  # [products]
+
+
+@dataclass
+class Log:
+    """All events in time order, the intent of each session, and the last choice of each user."""
+
+    events: list[Event] = field(default_factory=list)
+    intents: list[str] = field(default_factory=list)
+    choices: list[Choice] = field(default_factory=list)
+
+
+@dataclass
+class Shop:
+    """The catalogue with what the simulation looks up at every step."""
+
+    catalogue: Catalogue
+    shoppers: Shoppers
+    days: int
+    held_out: set[frozenset[str]]
+    members: list[NDArray[np.int64]] = field(init=False)  # places of each type's products
+    departments: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.members = [np.flatnonzero(self.catalogue.type_index == t) for t in range(len(TYPE_NAMES))]
+        self.departments = np.array([DEPARTMENTS.index(TYPES[name].path[0]) for name in TYPE_NAMES])
+
+    def on_sale(self, products: NDArray[np.int64], day: float) -> NDArray[np.bool_]:
+        """Tell which of `products` are on sale on that day, bool `[products]`."""
+        return (self.catalogue.sale_from[products] <= day) & (day < self.catalogue.sale_to[products])
+
+    def paid(self, product: int, day: float) -> float:
+        """Return the price of one piece on that day."""
+        on_sale = self.catalogue.sale_from[product] <= day < self.catalogue.sale_to[product]
+        return round(float(self.catalogue.price[product]) * (DISCOUNT if on_sale else 1.0), 2)
+
+    def of_the_day(self, products: NDArray[np.int64], day: float) -> NDArray[np.float64]:
+        """Return what time adds to utility: new products and sales draw, what is not yet sold is minus infinity."""
+        age = day - self.catalogue.arrival[products]
+        fresh = np.where(self.catalogue.arrival[products] >= 0, NOVELTY * np.exp(-np.maximum(age, 0) / NOVELTY_DAYS), 0)
+        return np.where(age < 0, -np.inf, fresh + ON_SALE * self.on_sale(products, day))
+
+    def interest(self, user: int, day: float) -> NDArray[np.float64]:
+        """Return the chance of each type to start a session, by the user's interests and the season."""
+        summer = np.cos(2 * np.pi * (FIRST_DAY_OF_YEAR + day - 196) / 365)
+        swing = np.array([SEASON_SWING.get(name, 0.0) for name in DEPARTMENTS])[self.departments]
+        weights = self.shoppers.interest[user] * np.exp(swing * summer)
+        return weights / weights.sum()
+
+    def complements(self, type_index: int) -> NDArray[np.float64]:
+        """Return the chance of each type to be bought with this one; all 0 when nothing goes with it."""
+        chances = np.zeros(len(TYPE_NAMES))
+        for name, weight in COMPLEMENTS.get(TYPE_NAMES[type_index], {}).items():
+            chances[TYPE_NAMES.index(name)] = weight
+        return chances / max(chances.sum(), 1e-9)
+
+
+class Visitor:
+    """One user on the way through the shop; `live` plays all of their sessions."""
+
+    def __init__(self, shop: Shop, user: int, rng: Generator, first_session: int) -> None:
+        self.shop, self.user, self.rng = shop, user, rng
+        self.next_session = first_session
+        self.utility = shop.shoppers.utility(shop.catalogue, user)
+        self.match = shop.shoppers.match(shop.catalogue, user)
+        self.seen = np.zeros(len(shop.catalogue), bool)
+        self.owned: dict[int, float] = {}  # product: day of purchase
+        self.events: list[Event] = []
+        self.intents: list[str] = []
+        self.choice: Choice | None = None
+
+    def live(self) -> None:
+        """Play all sessions, then put the events in time order."""
+        for day in self._session_days():
+            self._session(day)
+        self.events.sort(key=lambda event: event.time)
+
+    def _session_days(self) -> list[float]:
+        """Draw the sessions' moments: more at weekends, in the evening, at least three hours apart."""
+        shoppers, rng = self.shop.shoppers, self.rng
+        first = shoppers.first_day[self.user]
+        whole = np.arange(np.floor(first), self.shop.days)
+        weights = np.where(whole % 7 >= 5, 1.5, 1.0)
+        days = rng.choice(whole, size=shoppers.sessions[self.user], p=weights / weights.sum())
+        hours = np.clip(np.where(rng.random(len(days)) < 0.7, 19.5, 11.5) + 2.2 * rng.normal(size=len(days)), 0, 23.5)
+        moments = np.sort(days + hours / 24)
+        return [float(m) for i, m in enumerate(moments) if i == 0 or m - moments[i - 1] > 3 / 24]
+
+    def _session(self, day: float) -> None:
+        intent = INTENTS[self._draw(self.shop.shoppers.intents[self.user])]
+        self.session, self.next_session = self.next_session, self.next_session + 1
+        self.intents.append(intent)
+        self.now, self.day = day * DAY, day
+        if intent == "buy" and self._buy_again():
+            return
+        anchor, types = self._start(intent)
+        how = BEHAVIOUR[intent]
+        wanted = self._search(intent, types, anchor) if self.rng.random() < how.search else None
+        if wanted:
+            types = np.eye(len(TYPE_NAMES))[TYPE_NAMES.index(wanted.type_name)]
+        visited: list[int] = []
+        cart: list[int] = []
+        for step in range(int(how.views[0] + self.rng.poisson(how.views[1]))):
+            if len(visited) > 1 and self.rng.random() < how.revisit:
+                product = visited[int(self.rng.integers(len(visited) - 1))]
+            else:
+                product = self._choose(types, wanted)
+            self._emit("click" if wanted and step < 3 else "view", product)
+            visited.append(product)
+            if self.rng.random() < self._chance(how.favorite, product):
+                self._emit("favorite", product)
+            if intent == "browse" and self.rng.random() < self._chance(how.cart, product):
+                cart.append(product)
+                self._emit("cart", product)
+            here = np.eye(len(TYPE_NAMES))[self.shop.catalogue.type_index[product]]
+            types = how.stay * here + (1 - how.stay) * self.shop.interest(self.user, self.day)
+            if intent == "browse":
+                wanted = None
+        if intent != "browse":
+            best = max(dict.fromkeys(visited), key=lambda product: self.match[product])
+            if self.rng.random() < self._chance(how.cart, best):
+                cart.append(best)
+                self._emit("cart", best)
+        self._check_out(cart, how)
+
+    def _start(self, intent: str) -> tuple[int, NDArray[np.float64]]:
+        """Return the product to find an accessory for, or -1, and the chances of the first type."""
+        interest = self.shop.interest(self.user, self.day)
+        if intent != "accessory":
+            return -1, interest
+        mine = [p for p in self.owned if self.shop.complements(int(self.shop.catalogue.type_index[p])).any()]
+        if mine:
+            anchor = mine[int(self.rng.integers(len(mine)))]
+        else:
+            with_complements = interest * [name in COMPLEMENTS for name in TYPE_NAMES]
+            anchor = self._choose(with_complements / with_complements.sum(), None, silent=True)
+        return anchor, self.shop.complements(int(self.shop.catalogue.type_index[anchor]))
+
+    def _search(self, intent: str, types: NDArray[np.float64], anchor: int) -> Wanted | None:
+        """Type a query, maybe a second one in other words; return what is wanted, None if nothing was opened."""
+        catalogue = self.shop.catalogue
+        ideal = self._choose(types, None, silent=True)
+        wanted = want(self.rng, catalogue, ideal, anchor)
+        for _ in range(3):
+            text = query_text(self.rng, catalogue, wanted, intent)
+            if bag(text) in self.shop.held_out:
+                continue
+            self._emit("search", -1, query=text)
+            if self.rng.random() > NO_CLICK:
+                break
+        return wanted
+
+    def _choose(self, types: NDArray[np.float64], wanted: Wanted | None, silent: bool = False) -> int:
+        """Draw a type, then a product of it; a choice of something new is kept unless `silent`."""
+        catalogue = self.shop.catalogue
+        before = types
+        while True:
+            members = self.shop.members[self._draw(types)]
+            odds = self.utility[members] + self.shop.of_the_day(members, self.day)
+            if np.isfinite(odds).any():
+                break
+            # nothing of this type is sold yet (tiny shops): take another
+            types = self.shop.interest(self.user, self.day)
+        if wanted:
+            odds = odds + WANTED_WEIGHT * wanted.share(catalogue, members)
+        product = int(members[self._draw(np.exp(odds - odds.max()))])
+        if silent:
+            return product
+        if not self.seen[product]:
+            self.choice = Choice(
+                self.user, product, self.day, before, wanted, self.utility.copy(), self.seen.copy()
+            )
+            self.seen[product] = True
+            self.utility[product] += VIEWED
+        return product
+
+    def _check_out(self, cart: list[int], how: Behaviour) -> None:
+        bought = [product for product in cart if self.rng.random() < self._chance(how.buy, product)]
+        for product in list(bought):
+            chances = self.shop.complements(int(self.shop.catalogue.type_index[product]))
+            if chances.any() and self.rng.random() < how.complement:
+                wanted = self._fitting(product, chances)
+                extra = self._choose(chances, wanted)
+                self._emit("view", extra)
+                if self.rng.random() < 0.8 and extra not in bought:
+                    self._emit("cart", extra)
+                    bought.append(extra)
+        for product in bought:
+            self._buy(product)
+
+    def _fitting(self, product: int, chances: NDArray[np.float64]) -> Wanted | None:
+        """Who buys a phone prefers a case that names it."""
+        cases = np.flatnonzero(self.shop.catalogue.fits == product)
+        if len(cases) and chances[TYPE_NAMES.index("phone_case")]:
+            return None
+        return None
+
+    def _buy(self, product: int) -> None:
+        catalogue, rng = self.shop.catalogue, self.rng
+        consumable = TYPES[catalogue.attributes[product].type_name].consumable
+        quantity = 1 + int(rng.random() < 0.08) + (int(rng.poisson(0.5)) if consumable else 0)
+        self._emit("purchase", product, quantity=quantity)
+        self.owned[product] = self.day
+        if not consumable:
+            self.utility[product] += OWNED
+        self._afterwards(product)
+
+    def _afterwards(self, product: int) -> None:
+        """Rate and perhaps send back, days later, if the log runs that long."""
+        catalogue, rng = self.shop.catalogue, self.rng
+        stars = 3.1 + 1.2 * self.match[product] + 0.5 * catalogue.quality[product] + 0.6 * rng.normal()
+        rating = int(np.clip(round(stars + self.shop.shoppers.leniency[self.user]), 1, 5))
+        later = self.now + DAY * (1 + rng.exponential(3))
+        if rng.random() < RATED:
+            self._later("rating", product, later, rating=rating)
+        if rng.random() < RETURNED + (0.3 if rating <= 2 else 0.0):
+            self._later("return", product, later + DAY * rng.random(), quantity=1)
+
+    def _later(self, event_type: str, product: int, time: float, *, rating: int = 0, quantity: int = 0) -> None:
+        if time < self.shop.days * DAY:
+            price = self.shop.paid(product, self.day) if quantity else 0.0
+            self.events.append(
+                Event(self.user, product, event_type, time, self.next_session, rating, "", quantity, price)
+            )
+            self.intents.append("")
+            self.next_session += 1
+
+    def _buy_again(self) -> bool:
+        """Buy something used up once more, straight away; tell whether that was the session."""
+        used_up = [
+            product
+            for product, day in self.owned.items()
+            if TYPES[self.shop.catalogue.attributes[product].type_name].consumable and self.day - day > 14
+        ]
+        if not used_up or self.rng.random() > REPURCHASE:
+            return False
+        product = used_up[int(self.rng.integers(len(used_up)))]
+        for event_type in ("view", "cart"):
+            self._emit(event_type, product)
+        self._buy(product)
+        return True
+
+    def _chance(self, base: float, product: int) -> float:
+        """Shift a chance (log odds) by how well the product matches, eagerness, and a sale."""
+        lift = MATCH_LIFT * (self.match[product] - 0.6) + self.shop.shoppers.eagerness[self.user]
+        lift += 0.4 * bool(self.shop.catalogue.sale_from[product] <= self.day < self.shop.catalogue.sale_to[product])
+        return float(1 / (1 + (1 - base) / base * np.exp(-lift)))
+
+    def _emit(self, event_type: str, product: int, *, query: str = "", quantity: int = 0) -> None:
+        self.now += 8 + self.rng.exponential(45)
+        price = self.shop.paid(product, self.day) if product >= 0 else 0.0
+        self.events.append(
+            Event(self.user, product, event_type, self.now, self.session, 0, query, quantity, price)
+        )
+
+    def _draw(self, weights: NDArray[np.float64]) -> int:
+        total = np.cumsum(weights)
+        return int(np.searchsorted(total, self.rng.random() * total[-1], side="right"))
+
+
+def play(shop: Shop, seed: int) -> Log:
+    """Play all users, each on an own random stream, and return the log in time order."""
+    log = Log()
+    for user in range(len(shop.shoppers)):
+        visitor = Visitor(shop, user, np.random.default_rng([seed, 1, user]), len(log.intents))
+        visitor.live()
+        log.events += visitor.events
+        log.intents += visitor.intents
+        if visitor.choice:
+            log.choices.append(visitor.choice)
+    log.events.sort(key=lambda event: (event.time, event.user))
+    return log

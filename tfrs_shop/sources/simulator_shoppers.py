@@ -1,0 +1,140 @@
+"""The simulated shop's users: hidden tastes, a visible profile, and the utility of every product to a user.
+
+Utility is the log of the odds that a user picks a product among those of one category:
+
+    popularity + look taste + liked functions - (price level - price band)^2 + brand loyalty
+
+Look and functions show in a product's words only; the rest shows in its other columns. (The multinomial logit of
+D. McFadden, "Conditional logit analysis of qualitative choice behavior", 1974.)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from tfrs_shop.sources.simulator_catalogue import Catalogue
+from tfrs_shop.sources.simulator_words import (
+    BRAND_NAMES,
+    BRANDS,
+    DEPARTMENTS,
+    FUNCTION_NAMES,
+    LOOK_NAMES,
+    TYPE_NAMES,
+    TYPES,
+)
+
+POPULARITY_WEIGHT = 0.6
+LOOK_WEIGHT = 4.0
+FUNCTION_WEIGHT = 0.9
+PRICE_WEIGHT = 0.25
+LOYALTY = 1.0
+LOOK_TASTE = (1.0, 0.7)  # of a user's first and second look
+DISLIKED_LOOK = -0.5
+LIKED_FUNCTIONS = 5
+
+PROFILE = {
+    "age_band": ("18-24", "25-34", "35-44", "45-54", "55+"),
+    "region": ("north", "south", "east", "west"),
+    "device": ("mobile", "desktop", "tablet"),
+    "membership": ("none", "basic", "plus"),
+}
+# How much more (log scale) each age band looks at a department, in the order of DEPARTMENTS.
+AGE_INTEREST = np.array(
+    [
+        [0.8, -0.4, 0.5, 0.0, -0.3, 0.0],
+        [0.4, 0.2, 0.3, 0.3, 0.3, 0.0],
+        [0.0, 0.4, 0.0, 0.3, 0.9, 0.2],
+        [0.0, 0.5, 0.0, 0.2, 0.0, 0.4],
+        [-0.5, 0.7, 0.2, -0.2, 0.3, 0.1],
+    ]
+)
+INTENT_PRIOR = np.array([0.36, 0.24, 0.28, 0.12])  # in the order of INTENTS
+
+
+@dataclass(frozen=True)
+class Shoppers:
+    """All users. Arrays are `[users]` unless said otherwise."""
+
+    profile: dict[str, NDArray[np.int64]]  # places in the lists of PROFILE
+    look_taste: NDArray[np.float64]  # [users, looks]
+    function_taste: NDArray[np.float64]  # [users, functions], 0 or 1
+    interest: NDArray[np.float64]  # [users, types], sums to 1
+    loyalty: NDArray[np.float64]  # [users, brands]
+    price_band: NDArray[np.float64]  # wanted price level, in standard deviations
+    intents: NDArray[np.float64]  # [users, intents], sums to 1
+    eagerness: NDArray[np.float64]  # adds to the log odds of carting and buying
+    leniency: NDArray[np.float64]  # adds to ratings, in stars
+    first_day: NDArray[np.float64]
+    sessions: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.price_band)
+
+    def match(self, catalogue: Catalogue, user: int) -> NDArray[np.float64]:
+        """Return how each product's text-only attributes please the user, some -0.5 to 1.7, float64 `[products]`."""
+        functions = catalogue.functions @ self.function_taste[user]
+        return self.look_taste[user][catalogue.look_index] + FUNCTION_WEIGHT / LOOK_WEIGHT * functions
+
+    def utility(self, catalogue: Catalogue, user: int, *, reads_text: bool = True) -> NDArray[np.float64]:
+        """Return the user's utility of each product, float64 `[products]`, with or without what only text tells."""
+        visible = (
+            POPULARITY_WEIGHT * catalogue.popularity
+            - PRICE_WEIGHT * (catalogue.price_level - self.price_band[user]) ** 2
+            + self.loyalty[user][catalogue.brand_index]
+        )
+        return visible + LOOK_WEIGHT * self.match(catalogue, user) if reads_text else visible
+
+
+def make_shoppers(rng: Generator, *, users: int, days: int) -> Shoppers:
+    """Draw `users` users with tastes that are independent of their profile, and interests that lean on it."""
+    profile = {
+        "age_band": rng.choice(5, users, p=[0.2, 0.28, 0.22, 0.17, 0.13]),
+        "region": rng.integers(4, size=users),
+        "device": rng.choice(3, users, p=[0.58, 0.33, 0.09]),
+        "membership": rng.choice(3, users, p=[0.5, 0.32, 0.18]),
+    }
+    department = np.array([DEPARTMENTS.index(TYPES[name].path[0]) for name in TYPE_NAMES])
+    lean = np.exp(AGE_INTEREST[profile["age_band"]])[:, department]
+    # gamma draws, normalised: a Dirichlet with a few strong interests per user
+    interest = rng.gamma(0.25 * lean) + 1e-6
+    loyalty = np.zeros((users, len(BRAND_NAMES)))
+    for names in BRANDS.values():
+        favourites = rng.choice([BRAND_NAMES.index(name) for name in names], size=users)
+        loyalty[np.arange(users), favourites] = LOYALTY * (rng.random(users) < 0.6)
+    mobile = profile["device"] == 0
+    intents = rng.gamma(6 * INTENT_PRIOR * np.where(mobile[:, None], [1.3, 0.8, 0.9, 1.0], 1.0)) + 1e-6
+    return Shoppers(
+        profile=profile,
+        look_taste=_look_taste(rng, users),
+        function_taste=_function_taste(rng, users),
+        interest=interest / interest.sum(1, keepdims=True),
+        loyalty=loyalty,
+        price_band=np.clip(0.8 * rng.normal(size=users) + 0.2 * (profile["age_band"] - 2), -2, 2),
+        intents=intents / intents.sum(1, keepdims=True),
+        eagerness=0.5 * rng.normal(size=users) + np.array([-0.2, 0.0, 0.6])[profile["membership"]],
+        leniency=0.4 * rng.normal(size=users),
+        # most know the shop from the start, the others join on the way
+        first_day=np.where(rng.random(users) < 0.6, 0.0, rng.random(users) * 0.7 * days),
+        sessions=2 + rng.poisson(np.exp(1.35 + 0.6 * rng.normal(size=users)) * (1 + 0.3 * (profile["membership"] == 2))),
+    )
+
+
+def _look_taste(rng: Generator, users: int) -> NDArray[np.float64]:
+    order = np.argsort(rng.random((users, len(LOOK_NAMES))), axis=1)
+    taste = np.zeros((users, len(LOOK_NAMES)))
+    rows = np.arange(users)
+    taste[rows, order[:, 2]] = DISLIKED_LOOK
+    taste[rows, order[:, 1]] = LOOK_TASTE[1] * (rng.random(users) < 0.6)
+    taste[rows, order[:, 0]] = LOOK_TASTE[0]
+    return taste
+
+
+def _function_taste(rng: Generator, users: int) -> NDArray[np.float64]:
+    order = np.argsort(rng.random((users, len(FUNCTION_NAMES))), axis=1)
+    taste = np.zeros((users, len(FUNCTION_NAMES)))
+    np.put_along_axis(taste, order[:, :LIKED_FUNCTIONS], 1.0, axis=1)
+    return taste
+
+

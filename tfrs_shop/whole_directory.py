@@ -1,0 +1,53 @@
+"""A directory that is whole or absent: written beside its place, then renamed into it."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tfrs_shop.errors import UserError
+
+
+def check_replaceable(output: Path, names: Collection[str]) -> None:
+    """Raise UserError unless `output` is absent, empty, or holds nothing but files called `names`.
+
+    A source replaces what it wrote itself on an earlier run, never somebody's other files.
+    """
+    if not output.exists():
+        return
+    if not output.is_dir():
+        raise UserError(f"{output} is a file; give a directory to write into.")
+    foreign = sorted(entry.name for entry in output.iterdir() if entry.name not in names)
+    if foreign:
+        raise UserError(f"{output} holds other files ({foreign[0]}); give a new or empty directory.")
+
+
+def move_into_place(written: Path, output: Path) -> None:
+    """Rename the directory `written` to `output`; an `output` of before goes, and is never half there."""
+    if not output.exists():
+        os.replace(written, output)
+        return
+    # A directory cannot be renamed onto one that has files, so the old one steps aside first.
+    aside = Path(tempfile.mkdtemp(prefix=f".{output.name}.old-", dir=output.parent))
+    os.replace(output, aside / output.name)
+    os.replace(written, output)
+    shutil.rmtree(aside)
+
+
+@contextmanager
+def whole_directory(output: Path, names: Collection[str]) -> Iterator[Path]:
+    """Yield a temporary sibling of `output` to write `names` into; renamed to `output` at the end, removed on error."""
+    # abspath, as "." has no name to build the sibling's from
+    output = Path(os.path.abspath(output))
+    check_replaceable(output, names)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    written = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent))
+    try:
+        written.chmod(0o755)  # mkdtemp's 0700 would keep other users (a server, a Beam worker) out
+        yield written
+        move_into_place(written, output)
+    except BaseException:
+        shutil.rmtree(written, ignore_errors=True)
+        raise
