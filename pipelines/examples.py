@@ -106,7 +106,7 @@ def example(
     """Return the example that asks for ``events[target]`` after ``events[start:target]``."""
     asked = events[target]
     return {
-        **user_record(user_id, events[start:target], profile),
+        **user_record(user_id, events[:target], target - start, profile),
         "history_offset": start,
         "target_product_id": asked["product_id"],
         "target_event_type": asked["event_type"],
@@ -118,10 +118,20 @@ def example(
     }
 
 
-def user_record(user_id: str, history: Sequence[dict[str, Any]], profile: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known of a user after `history`: the record of ``users/``, and an example's first half."""
+def user_record(
+    user_id: str, events: Sequence[dict[str, Any]], length: int, profile: dict[str, Any]
+) -> dict[str, Any]:
+    """Return what is known of a user after `events`: the record of ``users/``, and an example's first half.
+
+    The history is the last `length` events; of the older ones only their products are named, once each.
+    """
+    start = max(0, len(events) - length)
+    history = events[start:]
+    shown = {event["product_id"] for event in history}
+    older = dict.fromkeys(event["product_id"] for event in events[:start])
     return {
         "user_id": user_id,
+        "older_product_id": [product for product in older if product and product not in shown],
         "history_product_id": [event["product_id"] for event in history],
         "history_event_type": [event["event_type"] for event in history],
         "history_timestamp": [event["timestamp"] for event in history],

@@ -74,11 +74,11 @@ def text_settings(encoder: str, preprocessor: str, length: int) -> tuple["Encode
     """Return the encoder's handles and what the manifest says of it, for the flags given."""
     if encoder == "none":
         return None, {}
-    from tfrs_shop.text import EncoderHandles, TextEncoder, default_encoder
+    from tfrs_shop.text import EncoderHandles, default_encoder, encode_texts
 
     handles = default_encoder() if encoder == "default" else EncoderHandles(preprocessor, encoder)
     try:
-        width = TextEncoder(handles, sequence_length=length).width
+        width = encode_texts(["width"], handles=handles, sequence_length=length).shape[1]
     except (OSError, ValueError) as error:
         raise UserError(f"--text_encoder {encoder}: cannot be loaded ({error}).") from None
     settings = {"encoder": encoder, "preprocessor": preprocessor, "width": width, "sequence_length": length}

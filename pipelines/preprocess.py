@@ -8,8 +8,8 @@ are counted with combiners. Texts are encoded once each. What is written, and ho
 """
 
 import dataclasses
-import importlib.metadata
 import logging
+import os
 import sys
 import threading
 import time
@@ -23,6 +23,7 @@ from pipelines import graph, write
 from pipelines.examples import BY_TIME, SplitRule
 from pipelines.options import PreprocessOptions, check_flags, usage
 from pipelines.rows import column_names, match_files
+import tfrs_shop
 from tfrs_shop.errors import UserError
 from tfrs_shop.features import profile_feature
 from tfrs_shop.manifest import MANIFEST_VERSION, Manifest
@@ -222,7 +223,7 @@ def finish(job: graph.Job, options: PreprocessOptions, mapping_name: str) -> Man
         files=write.list_files(job.output, [*job.folders, "vocabularies"]),
         versions={
             "manifest": str(MANIFEST_VERSION),
-            "tfrs_shop": importlib.metadata.version("tfrs-shop"),
+            "tfrs_shop": tfrs_shop.__version__,
             "apache_beam": beam.__version__,
         },
     )
@@ -277,6 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(usage())
         return 0
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         run(arguments, say=lambda line: print(line, flush=True))
     except UserError as error:

@@ -45,6 +45,8 @@ def match_files(flag: str, patterns: Iterable[str]) -> list[str]:
     """
     found: list[str] = []
     for pattern in patterns:
+        # Beam finds nothing for a pattern without a folder.
+        pattern = pattern if "://" in pattern else os.path.join(os.path.dirname(pattern) or ".", os.path.basename(pattern))
         try:
             matches = FileSystems.match([pattern])[0].metadata_list
         except Exception as error:  # Beam's file systems raise what their clients raise.
@@ -223,9 +225,32 @@ class ReadFiles(beam.DoFn):
                 if isinstance(row, str):
                     yield beam.pvalue.TaggedOutput("rejected", rejection(self.table, element, number, "", row))
                 else:
-                    yield element, number, row
+                    yield element, number, portable(row)
         except BrokenFile as error:
             yield beam.pvalue.TaggedOutput("fatal", f"{element}: {error}")
+
+
+def portable(value: Any) -> Any:
+    """Return `value` with each text that is not UTF-8 as bytes: Beam's coders refuse lone surrogates."""
+    if isinstance(value, str):
+        if not value.isascii():
+            try:
+                value.encode("utf-8")
+            except UnicodeEncodeError:
+                return value.encode("utf-8", "backslashreplace" if _has_true_surrogate(value) else "surrogateescape")
+    elif isinstance(value, dict):
+        return {
+            (name if isinstance(name := portable(key), str) else repr(key)): portable(item)
+            for key, item in value.items()
+        }
+    elif isinstance(value, list):
+        return [portable(item) for item in value]
+    return value
+
+
+def _has_true_surrogate(text: str) -> bool:
+    """Tell a JSON escape of half a character from a byte that could not be decoded."""
+    return any("\ud800" <= letter <= "\udfff" and not "\udc80" <= letter <= "\udcff" for letter in text)
 
 
 def rejection(table: str, file: str, row: int, field: str, reason: str) -> dict[str, Any]:

@@ -58,7 +58,7 @@ class MakeExamples(beam.DoFn):
             yield from user_examples(user_id, events, rule, profile)
             train_end, _ = split_events(events, rule)
             yield from self._counts(events[:train_end], rule)
-        yield beam.pvalue.TaggedOutput("users", user_record(user_id, events[-rule.max_history :], profile))
+        yield beam.pvalue.TaggedOutput("users", user_record(user_id, events, rule.max_history, profile))
 
     def _order(self, event: dict[str, Any]) -> tuple[Any, ...]:
         position = event["position"] if event["position"] is not None else -1

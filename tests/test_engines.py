@@ -319,9 +319,9 @@ def write_shop(folder):
         }
         for number in range(40)
     ]
-    products += [products[3], {"title": "no id"}]
     lines = [json.dumps(product, ensure_ascii=False) for product in products]
-    (folder / "products.jsonl").write_text("\n".join(lines) + "\n{broken\n", encoding="utf-8")
+    lines += [lines[3], '{"title": "no id"}', '{"product_id": "P40", "title": "half a letter \\ud83d"}', "{broken"]
+    (folder / "products.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     header = "user_id,product_id,event_type,timestamp,session_id,rating,query,quantity,price"
     rows = []
@@ -342,23 +342,34 @@ def write_shop(folder):
         "U1,P999,view,1700000000,,,,,",
         "U1,P1,rating,1700000000,,five,,,",
         "U1,P1,view",
+        "U\udcff,P1,view,1700000000,,,,,",
     ]
     for place, row in enumerate(bad):
         rows.insert(place * 50, row)
+    users = [f"U{user},{('Oslo', 'Åbo', '')[user % 3]},{20 + user % 40}" for user in range(50)]
+    (folder / "users.csv").write_text("\n".join(["user_id,city,age", *users, users[7]]) + "\n", encoding="utf-8")
     half = len(rows) // 2
-    (folder / "events-1.csv").write_text("\n".join([header, *rows[:half]]) + "\n", encoding="utf-8")
-    (folder / "events-2.csv").write_text("\n".join([header, *rows[half:]]) + "\n", encoding="utf-8")
+    for file, part in (("events-1.csv", rows[:half]), ("events-2.csv", rows[half:])):
+        # "surrogateescape" makes the byte 0xff, which is not UTF-8, of "\udcff".
+        (folder / file).write_bytes("\n".join([header, *part, ""]).encode("utf-8", "surrogateescape"))
 
 
-def preprocess(shop, output, flags):
-    """Run the job from its command line in a process of its own, as people do."""
-    inputs = ["--events", str(shop / "events-*.csv"), "--products", str(shop / "products.jsonl")]
+# Two jobs that take between them all ways through the graph: a catalogue of its own, or one read out of the events;
+# leave-one-out, or by time with cuts as a side input; without and with profiles.
+JOBS = {
+    "by_user": ["--products", "products.jsonl"],
+    "by_time": ["--users", "users.csv", "--split", "time"],
+}
+
+
+def preprocess(shop, job, output, flags):
+    """Run a job from its command line in a process of its own, as people do, and return what it wrote."""
     choices = ["--output", str(output), "--text_encoder", "none", "--max_bad_rows", "0.2", "--shards", "2"]
-    command = [sys.executable, "-m", "pipelines.preprocess", *inputs, *choices, *flags]
+    command = [sys.executable, "-m", "pipelines.preprocess", "--events", "events-*.csv", *JOBS[job], *choices, *flags]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=shop, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    return output
+    return contents(output)
 
 
 def tf_records(folder):
@@ -397,20 +408,22 @@ def shop(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reference(shop):
-    return contents(preprocess(shop, shop / "direct", engine_options("direct")))
+    return {job: preprocess(shop, job, shop / f"direct-{job}", engine_options("direct")) for job in JOBS}
 
 
 @pytest.mark.slow
 def test_the_direct_engine_counts_what_was_put_in(reference):
-    assert reference["manifest"]["counts"]["products"] == 40
-    assert reference["manifest"]["counts"]["users"] == 60
-    assert reference["products"].total() == 40
-    assert reference["users"].total() == 60
-    assert reference["train"].total() == reference["manifest"]["counts"]["examples"]["train"] > 0
-    assert reference["test"].total() == reference["manifest"]["counts"]["examples"]["test"] > 0
-    # 5 bad events; a repeated, a nameless and a broken product
-    rejected = [lines for name, lines in reference.items() if name.startswith("rejected/")]
-    assert sum(lines.total() for lines in rejected) == 8
+    by_user = reference["by_user"]
+    counts = by_user["manifest"]["counts"]
+    assert counts["products"] == by_user["products"].total() == 40
+    assert counts["users"] == by_user["users"].total() == 60
+    # 6 events; a repeated, a nameless, a half-lettered and a broken product
+    assert counts["rows_rejected"] == 10
+    for found in reference.values():
+        for split in ("train", "validation", "test"):
+            assert found["manifest"]["counts"]["examples"][split] == found[split].total() > 0
+        rejected = [lines for name, lines in found.items() if name.startswith("rejected/")]
+        assert sum(lines.total() for lines in rejected) == found["manifest"]["counts"]["rows_rejected"]
 
 
 @pytest.mark.slow
@@ -420,7 +433,8 @@ def test_every_engine_writes_what_the_direct_engine_writes(name, shop, reference
     if lack:
         pytest.skip(f"not compared on {name}: {lack}")
     with engine(name, ENGINES_DIR) as flags:
-        found = contents(preprocess(shop, shop / name, flags))
-    assert found.keys() == reference.keys()
-    for part, expected in reference.items():
-        assert found[part] == expected, f"{part} differs on {name}"
+        for job, expected in reference.items():
+            found = preprocess(shop, job, shop / f"{name}-{job}", flags)
+            assert found.keys() == expected.keys()
+            for part, right in expected.items():
+                assert found[part] == right, f"{part} of {job} differs on {name}"

@@ -57,6 +57,8 @@ TARGET_FEATURES = (
 USER_FEATURES = (
     Feature("user_id", "string", 1, "user_id"),
     *HISTORY_FEATURES,
+    # Products of still older events, which the history does not show: to tell what was seen before, not to learn from.
+    Feature("older_product_id", "string", 0, "product_id", "product_id"),
     Feature("behavior_text", "string", 1, "title", tower="query"),
 )
 EXAMPLE_FEATURES = (

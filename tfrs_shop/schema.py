@@ -178,7 +178,7 @@ class RowParser:
         ]
         if len(found) <= 1 or name not in ("description", "title"):
             return found[0] if found else None
-        return ". ".join(_flat_text(value) for value in found)
+        return ". ".join(_flat_text(name, value) for value in found)
 
     def _read(self, field: Field, value: Any) -> Any:
         name, kind = field.name, field.kind
@@ -189,7 +189,7 @@ class RowParser:
         if kind == "id":
             return _identifier(name, value)
         if kind == "text":
-            return clean_text(_checked_text(name, _flat_text(value)))
+            return clean_text(_flat_text(name, value))
         if kind == "time":
             return self._time(name, value)
         number = _number(name, value)
@@ -223,7 +223,7 @@ class RowParser:
             levels = list(value)
         else:
             levels = [value]
-        cleaned = (clean_text(_checked_text("category", str(level))) for level in levels if level is not None)
+        cleaned = (clean_text(_checked_text("category", level)) for level in levels if level is not None)
         # The separator of our own path must not appear inside a level.
         return [level.replace(CATEGORY_SEPARATOR.strip(), "/") for level in cleaned if level]
 
@@ -231,7 +231,7 @@ class RowParser:
         if isinstance(value, datetime):
             moment = value if value.tzinfo else value.replace(tzinfo=timezone.utc)
             return round(moment.timestamp() * 1000)
-        text = str(value).strip()
+        text = _checked_text(name, value).strip()
         for form in self.mapping.timestamp_formats:
             try:
                 moment = datetime.strptime(text, form)
@@ -280,7 +280,7 @@ class RowParser:
             if name in self.mapping.numeric:
                 attributes[name] = None if empty else _number(name, value)
             else:
-                attributes[name] = "" if empty else clean_text(_checked_text(name, str(value)))
+                attributes[name] = "" if empty else clean_text(_checked_text(name, value))
         return attributes
 
 
@@ -292,34 +292,29 @@ def _identifier(name: str, value: Any) -> str:
         value = int(value) if value == int(value) else value
     if isinstance(value, list | dict | bool):
         raise RowError(name, f"{value!r} is not an id")
-    text = _checked_text(name, str(value)).strip()
+    text = _checked_text(name, value).strip()
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
         raise RowError(name, f"{text!r} holds control characters")
     return text
 
 
-def _checked_text(name: str, text: str) -> str:
-    # The readers decode with "surrogateescape", so that one bad byte costs one row and not the file.
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
-        shown = text.encode("utf-8", "surrogateescape" if _escaped(text) else "replace")[:40]
-        raise RowError(name, f"bad UTF-8: {shown!r}")
-    return text
-
-
-def _escaped(text: str) -> bool:
-    return all(not "\ud800" <= letter <= "\udfff" or "\udc80" <= letter <= "\udcff" for letter in text)
-
-
-def _flat_text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ". ".join(str(part) for part in value if part is not None and part != "")
+def _checked_text(name: str, value: Any) -> str:
+    # The readers hand on as bytes what is not UTF-8, so that one bad byte costs one row and not the file.
+    if isinstance(value, bytes):
+        raise RowError(name, f"bad UTF-8: {value[:40]!r}")
     return str(value)
+
+
+def _flat_text(name: str, value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ". ".join(_checked_text(name, part) for part in value if part is not None and part != "")
+    return _checked_text(name, value)
 
 
 def _number(name: str, value: Any) -> float:
     if isinstance(value, bool | list | dict):
         raise RowError(name, f"{value!r} is not a number")
-    if isinstance(value, str):
+    if isinstance(value, str | bytes):
         text = _checked_text(name, value).strip().removeprefix("$")
         try:
             number = float(text)

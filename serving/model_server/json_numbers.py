@@ -17,7 +17,7 @@ _POWERS = [float(f"1e{n}") for n in range(309)]
 _NUMBER = re.compile(r"(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?)(\d+))?")
 
 
-class NumberTooBig(ValueError):
+class NumberTooBigError(ValueError):
     """The token is larger than any double."""
 
 
@@ -36,7 +36,7 @@ def _integer_digits(digits: str, limit: int) -> tuple[int, float | None, int]:
     value = float(int(digits[:kept]))
     for digit in digits[kept:]:
         if value >= _ALMOST_MAX:
-            raise NumberTooBig
+            raise NumberTooBigError
         value = value * 10 + int(digit)
     return 0, value, kept - 1
 
@@ -49,7 +49,7 @@ def _exponent(sign: str, digits: str, fraction_digits: int) -> int:
     for digit in digits[1:]:
         value = value * 10 + int(digit)
         if value > most:
-            raise NumberTooBig
+            raise NumberTooBigError
     return value
 
 
@@ -89,7 +89,7 @@ def format_floats(values: Sequence[float], single: bool) -> list[str]:
     >>> format_floats([2.0, 0.1, 1e-05, 16777216.0, float("nan")], single=True)
     ['2.0', '0.1', '1e-05', '16777216.0', 'NaN']
     """
-    texts = ["%g" % value for value in values]
+    texts = [f"{value:g}" for value in values]
     read_back = np.array([float(text) for text in texts], dtype=np.float64)
     given = np.array(values, dtype=np.float64)
     if single:

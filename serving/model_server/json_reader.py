@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from serving.model_server.json_numbers import NumberTooBig, parse_number
+from serving.model_server.json_numbers import NumberTooBigError, parse_number
 from serving.model_server.json_slow_reader import JsonObject, read_slowly
 from serving.model_server.status import invalid
 
@@ -38,7 +38,7 @@ def parse_json(body: bytes) -> Any:
     try:
         start = _BLANKS.match(text).end()  # type: ignore[union-attr]  # the pattern matches anywhere
         return decoder.raw_decode(text, start)[0]
-    except (ValueError, RecursionError, NumberTooBig) as error:
+    except (ValueError, RecursionError, NumberTooBigError) as error:
         if len(body) > _SLOW_LIMIT and isinstance(error, json.JSONDecodeError):
             raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
         return read_slowly(body)

@@ -7,7 +7,7 @@ surrogates, and everything that is an error.
 import re
 from typing import Any
 
-from serving.model_server.json_numbers import NumberTooBig, parse_number
+from serving.model_server.json_numbers import NumberTooBigError, parse_number
 from serving.model_server.status import ServingError, invalid
 
 MAX_DEPTH = 1000
@@ -21,7 +21,7 @@ _ESCAPES = {
 _LITERALS = {b"n": (b"null", None), b"t": (b"true", True), b"f": (b"false", False)}
 
 
-class JsonObject(list):  # type: ignore[type-arg]
+class JsonObject(list):
     """The (key, value) pairs of a JSON object, in order, equal keys kept."""
 
     __slots__ = ()
@@ -53,13 +53,9 @@ def _error(what: str, offset: int) -> ServingError:
 
 class _Reader:
     def __init__(self, body: bytes) -> None:
-        end = body.find(b"\0")
-        self.end_of_text = len(body)
+        # RapidJSON sees a NUL at the end, and takes any other NUL between tokens for the end too.
         self.body = body + b"\0"
         self.position = 0
-        if end >= 0:
-            # RapidJSON takes a NUL between tokens for the end of the text.
-            self.end_of_text = end
         for mark in b"\xef\xbb\xbf":
             if self.body[self.position] == mark:
                 self.position += 1
@@ -113,7 +109,7 @@ class _Reader:
                 self.position += 1
                 return None
             if self.peek() != b",":
-                raise _error("Missing a comma or ] after an array element.".replace("]", "']'"), self.position)
+                raise _error("Missing a comma or ']' after an array element.", self.position)
             self.position += 1
             self.skip_blanks()
         return self.value(lambda item: array.append(item))
@@ -233,17 +229,21 @@ class _Reader:
                 raise _error("Miss exponent in number.", self.position)
         try:
             return parse_number(self.body[start : self.position].decode("ascii"))
-        except NumberTooBig:
+        except NumberTooBigError:
             raise _error("Number too big to be stored in double.", start) from None
 
     def not_finite(self, minus: bool) -> float:
-        if self.consume(b"NaN"):
+        # What one word leaves unread the next one goes on from, so that the error has RapidJSON's offset.
+        if self.letters(b"NaN"):
             return float("nan")
-        if not self.consume(b"Inf"):
-            # RapidJSON reports the place up to which one of the words matched.
-            while self.peek() in (b"N", b"a", b"I", b"n"):
-                self.position += 1
-            raise _error("Invalid value.", self.position)
-        if self.peek() == b"i" and not self.consume(b"inity"):
+        if not self.letters(b"Inf") or (self.peek() == b"i" and not self.letters(b"inity")):
             raise _error("Invalid value.", self.position)
         return -float("inf") if minus else float("inf")
+
+    def letters(self, word: bytes) -> bool:
+        """Read `word` letter by letter, up to the first that differs."""
+        for letter in word:
+            if self.body[self.position] != letter:
+                return False
+            self.position += 1
+        return True

@@ -67,7 +67,7 @@ def from_exception(error: BaseException) -> ServingError:
     """The client's view of any exception: TensorFlow's own code and message, and no stack trace."""
     if isinstance(error, ServingError):
         return error
-    code, message = getattr(error, "code", None), getattr(error, "message", None)
+    code, message = getattr(error, "error_code", None), getattr(error, "message", None)
     if isinstance(code, int) and isinstance(message, str) and code in Code._value2member_map_:
         return ServingError(Code(code), message)
     if isinstance(error, MemoryError):

@@ -24,8 +24,9 @@ from tfrs_shop.sources.simulator_words import (
     pick,
 )
 
-SHARE_OLD = 0.4  # of the products are there before the first day; the others arrive one by one
-COLOUR_OF_LOOK, MATERIAL_OF_LOOK = 0.85, 0.9  # how often colour and material are the look's own
+SHARE_OLD = 0.3  # of the products are there before the first day; the others arrive one by one
+COLOUR_OF_LOOK, MATERIAL_OF_LOOK = 0.4, 0.9  # how often colour and material are the look's own
+TYPE_SPREAD = 0.8  # standard deviation of the log of a type's share of the catalogue
 SHARE_ON_SALE = 0.12
 PRICE_SPREAD = 0.45  # standard deviation of the log price within a type
 
@@ -52,6 +53,7 @@ class Catalogue:
     sale_to: NDArray[np.float64]
     rating_count: NDArray[np.int64]  # before the log starts, so nothing of the log leaks into the catalogue
     rating_mean: NDArray[np.float64]  # NaN without ratings
+    type_share: NDArray[np.float64]  # [types], how much is sold of each type
     sales_rank: NDArray[np.int64]  # within the department, before the log starts; 0 for products not yet sold
 
     def __len__(self) -> int:
@@ -88,8 +90,10 @@ def _attributes(rng: Generator, type_name: str) -> Attributes:
 
 
 def make_catalogue(rng: Generator, *, products: int, days: int) -> Catalogue:
-    """Draw `products` products; every type gets its share, in random order."""
-    type_index = rng.permutation(np.arange(products) % len(TYPE_NAMES))
+    """Draw `products` products in random order; every type gets one at least, and popular types many."""
+    size = np.exp(TYPE_SPREAD * rng.normal(size=len(TYPE_NAMES)))
+    more = rng.choice(len(TYPE_NAMES), size=products - len(TYPE_NAMES), p=size / size.sum())
+    type_index = rng.permutation(np.concatenate([np.arange(len(TYPE_NAMES)), more]))
     attributes = [_attributes(rng, TYPE_NAMES[index]) for index in type_index]
     phones = [place for place, item in enumerate(attributes) if item.type_name == "smartphone"]
     # A case names the phone that it fits, so a phone's name alone may mean the phone or its case.
@@ -127,6 +131,7 @@ def make_catalogue(rng: Generator, *, products: int, days: int) -> Catalogue:
         sale_to=sale_from + rng.integers(5, 15, products),
         rating_count=rating_count,
         rating_mean=np.where(rating_count > 0, rating_mean, np.nan),
+        type_share=size / size.sum(),
         sales_rank=_sales_rank(rng, attributes, np.where(old, popularity, -np.inf)),
     )
 

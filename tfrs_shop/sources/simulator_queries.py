@@ -45,6 +45,8 @@ class Wanted:
             hits.append(catalogue.brand_index[products] == BRAND_NAMES.index(self.brand))
         if self.product >= 0:
             hits.append(products == self.product)
+        if self.anchor >= 0 and (catalogue.fits == self.anchor).any():
+            hits.append(catalogue.fits[products] == self.anchor)
         return np.mean(hits, axis=0) if hits else np.ones(len(products))
 
 

@@ -5,26 +5,20 @@ product of the type by its utility (`simulator_shoppers`). The last pick of ever
 with all that the simulator knew at that moment, so that the true ranking can be scored (`simulator_truth`).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from tfrs_shop.sources.simulator_catalogue import Catalogue
 from tfrs_shop.sources.simulator_queries import Wanted, bag, query_text, want
-from tfrs_shop.sources.simulator_shoppers import Shoppers
-from tfrs_shop.sources.simulator_words import COMPLEMENTS, DEPARTMENTS, INTENTS, TYPE_NAMES, TYPES
+from tfrs_shop.sources.simulator_shop import Shop
+from tfrs_shop.sources.simulator_words import COMPLEMENTS, INTENTS, TYPE_NAMES, TYPES
 
 DAY = 86_400.0
 WANTED_WEIGHT = 4.0  # utility of a product that has all that the query asks for
-NOVELTY, NOVELTY_DAYS = 1.2, 8.0  # utility of a product on its first day, and how fast it fades
-ON_SALE, DISCOUNT = 0.5, 0.8
-VIEWED, OWNED = -1.5, -6.0  # utility of what was seen before; of a thing that one has already
-SEASON_SWING = {"Outdoor": 0.5, "Toys": -0.3, "Office": -0.25}  # log interest at midsummer; opposite in winter
-FIRST_DAY_OF_YEAR = 104  # the log starts in the middle of April
+VIEWED, OWNED = -4.5, -4.5  # what is added to the utility of a product once seen, and once owned
 
 
 class Behaviour(NamedTuple):
@@ -41,13 +35,13 @@ class Behaviour(NamedTuple):
 
 
 BEHAVIOUR = {
-    "browse": Behaviour(0.25, (2, 2.5), 0.6, 0.03, 0.07, 0.10, 0.25, 0.10),
-    "compare": Behaviour(0.60, (3, 2.5), 0.95, 0.18, 0.12, 0.30, 0.35, 0.10),
-    "buy": Behaviour(0.65, (1, 0.9), 1.0, 0.05, 0.03, 0.75, 0.75, 0.45),
-    "accessory": Behaviour(0.60, (1, 1.0), 1.0, 0.05, 0.03, 0.65, 0.70, 0.05),
+    "browse": Behaviour(0.25, (2, 3.0), 0.6, 0.03, 0.05, 0.05, 0.25, 0.10),
+    "compare": Behaviour(0.60, (3, 3.0), 0.95, 0.15, 0.08, 0.22, 0.30, 0.10),
+    "buy": Behaviour(0.65, (1, 1.0), 1.0, 0.05, 0.02, 0.65, 0.65, 0.45),
+    "accessory": Behaviour(0.60, (2, 1.0), 1.0, 0.05, 0.02, 0.55, 0.60, 0.05),
 }
-NO_CLICK, MATCH_LIFT = 0.12, 1.6
-RATED, RETURNED, REPURCHASE = 0.45, 0.03, 0.5
+NO_CLICK, MATCH_LIFT, LINGER = 0.12, 1.6, 0.6
+RATED, RETURNED, REPURCHASE = 0.35, 0.03, 0.5
 
 
 class Event(NamedTuple):
@@ -84,51 +78,6 @@ class Log:
     events: list[Event] = field(default_factory=list)
     intents: list[str] = field(default_factory=list)
     choices: list[Choice] = field(default_factory=list)
-
-
-@dataclass
-class Shop:
-    """The catalogue with what the simulation looks up at every step."""
-
-    catalogue: Catalogue
-    shoppers: Shoppers
-    days: int
-    held_out: set[frozenset[str]]
-    members: list[NDArray[np.int64]] = field(init=False)  # places of each type's products
-    departments: NDArray[np.int64] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.members = [np.flatnonzero(self.catalogue.type_index == t) for t in range(len(TYPE_NAMES))]
-        self.departments = np.array([DEPARTMENTS.index(TYPES[name].path[0]) for name in TYPE_NAMES])
-
-    def on_sale(self, products: NDArray[np.int64], day: float) -> NDArray[np.bool_]:
-        """Tell which of `products` are on sale on that day, bool `[products]`."""
-        return (self.catalogue.sale_from[products] <= day) & (day < self.catalogue.sale_to[products])
-
-    def paid(self, product: int, day: float) -> float:
-        """Return the price of one piece on that day."""
-        on_sale = self.catalogue.sale_from[product] <= day < self.catalogue.sale_to[product]
-        return round(float(self.catalogue.price[product]) * (DISCOUNT if on_sale else 1.0), 2)
-
-    def of_the_day(self, products: NDArray[np.int64], day: float) -> NDArray[np.float64]:
-        """Return what time adds to utility: new products and sales draw, what is not yet sold is minus infinity."""
-        age = day - self.catalogue.arrival[products]
-        fresh = np.where(self.catalogue.arrival[products] >= 0, NOVELTY * np.exp(-np.maximum(age, 0) / NOVELTY_DAYS), 0)
-        return np.where(age < 0, -np.inf, fresh + ON_SALE * self.on_sale(products, day))
-
-    def interest(self, user: int, day: float) -> NDArray[np.float64]:
-        """Return the chance of each type to start a session, by the user's interests and the season."""
-        summer = np.cos(2 * np.pi * (FIRST_DAY_OF_YEAR + day - 196) / 365)
-        swing = np.array([SEASON_SWING.get(name, 0.0) for name in DEPARTMENTS])[self.departments]
-        weights = self.shoppers.interest[user] * np.exp(swing * summer)
-        return weights / weights.sum()
-
-    def complements(self, type_index: int) -> NDArray[np.float64]:
-        """Return the chance of each type to be bought with this one; all 0 when nothing goes with it."""
-        chances = np.zeros(len(TYPE_NAMES))
-        for name, weight in COMPLEMENTS.get(TYPE_NAMES[type_index], {}).items():
-            chances[TYPE_NAMES.index(name)] = weight
-        return chances / max(chances.sum(), 1e-9)
 
 
 class Visitor:
@@ -198,6 +147,9 @@ class Visitor:
                 cart.append(best)
                 self._emit("cart", best)
         self._check_out(cart, how)
+        if self.rng.random() < LINGER:  # many look around a little more once their errand is done
+            for _ in range(1 + self.rng.poisson(0.7)):
+                self._emit("view", self._choose(types, None))
 
     def _start(self, intent: str) -> tuple[int, NDArray[np.float64]]:
         """Return the product to find an accessory for, or -1, and the chances of the first type."""
@@ -255,21 +207,14 @@ class Visitor:
         for product in list(bought):
             chances = self.shop.complements(int(self.shop.catalogue.type_index[product]))
             if chances.any() and self.rng.random() < how.complement:
-                wanted = self._fitting(product, chances)
-                extra = self._choose(chances, wanted)
+                # who buys a phone prefers a case that names it; for the rest an anchor without fitting things is no wish
+                extra = self._choose(chances, Wanted("", anchor=product))
                 self._emit("view", extra)
                 if self.rng.random() < 0.8 and extra not in bought:
                     self._emit("cart", extra)
                     bought.append(extra)
         for product in bought:
             self._buy(product)
-
-    def _fitting(self, product: int, chances: NDArray[np.float64]) -> Wanted | None:
-        """Who buys a phone prefers a case that names it."""
-        cases = np.flatnonzero(self.shop.catalogue.fits == product)
-        if len(cases) and chances[TYPE_NAMES.index("phone_case")]:
-            return None
-        return None
 
     def _buy(self, product: int) -> None:
         catalogue, rng = self.shop.catalogue, self.rng

@@ -18,21 +18,21 @@ from tfrs_shop.sources.simulator_catalogue import Catalogue
 from tfrs_shop.sources.simulator_words import (
     BRAND_NAMES,
     BRANDS,
+    CONCEPT_IDS,
+    CONCEPTS,
     DEPARTMENTS,
-    FUNCTION_NAMES,
-    LOOK_NAMES,
     TYPE_NAMES,
     TYPES,
 )
 
 POPULARITY_WEIGHT = 0.6
-LOOK_WEIGHT = 4.0
-FUNCTION_WEIGHT = 0.9
+LOOK_WEIGHT, COLOUR_WEIGHT, FUNCTION_WEIGHT = 3.0, 2.0, 1.5
 PRICE_WEIGHT = 0.25
 LOYALTY = 1.0
-LOOK_TASTE = (1.0, 0.7)  # of a user's first and second look
-DISLIKED_LOOK = -0.5
-LIKED_FUNCTIONS = 5
+SECOND_LOOK, DISLIKED_LOOK = 0.7, -0.5  # of a user's second look, and of one that they avoid; the first is 1
+LIKED_COLOURS, LIKED_FUNCTIONS = 4, 6
+GOOD_MATCH = LOOK_WEIGHT + COLOUR_WEIGHT  # text utility of a product of the first look in a liked colour
+BREADTH = 0.4  # shape of the gamma draws behind interests: small means few strong ones
 
 PROFILE = {
     "age_band": ("18-24", "25-34", "35-44", "45-54", "55+"),
@@ -58,8 +58,7 @@ class Shoppers:
     """All users. Arrays are `[users]` unless said otherwise."""
 
     profile: dict[str, NDArray[np.int64]]  # places in the lists of PROFILE
-    look_taste: NDArray[np.float64]  # [users, looks]
-    function_taste: NDArray[np.float64]  # [users, functions], 0 or 1
+    taste: NDArray[np.float64]  # [users, concepts], utility of a product's having each look, colour and function
     interest: NDArray[np.float64]  # [users, types], sums to 1
     loyalty: NDArray[np.float64]  # [users, brands]
     price_band: NDArray[np.float64]  # wanted price level, in standard deviations
@@ -73,9 +72,8 @@ class Shoppers:
         return len(self.price_band)
 
     def match(self, catalogue: Catalogue, user: int) -> NDArray[np.float64]:
-        """Return how each product's text-only attributes please the user, some -0.5 to 1.7, float64 `[products]`."""
-        functions = catalogue.functions @ self.function_taste[user]
-        return self.look_taste[user][catalogue.look_index] + FUNCTION_WEIGHT / LOOK_WEIGHT * functions
+        """Return how each product's text-only attributes please the user, float64 `[products]`; 1 is a good match."""
+        return catalogue.concepts @ self.taste[user] / GOOD_MATCH
 
     def utility(self, catalogue: Catalogue, user: int, *, reads_text: bool = True) -> NDArray[np.float64]:
         """Return the user's utility of each product, float64 `[products]`, with or without what only text tells."""
@@ -84,10 +82,10 @@ class Shoppers:
             - PRICE_WEIGHT * (catalogue.price_level - self.price_band[user]) ** 2
             + self.loyalty[user][catalogue.brand_index]
         )
-        return visible + LOOK_WEIGHT * self.match(catalogue, user) if reads_text else visible
+        return visible + GOOD_MATCH * self.match(catalogue, user) if reads_text else visible
 
 
-def make_shoppers(rng: Generator, *, users: int, days: int) -> Shoppers:
+def make_shoppers(rng: Generator, *, users: int, days: int, type_share: NDArray[np.float64]) -> Shoppers:
     """Draw `users` users with tastes that are independent of their profile, and interests that lean on it."""
     profile = {
         "age_band": rng.choice(5, users, p=[0.2, 0.28, 0.22, 0.17, 0.13]),
@@ -98,7 +96,7 @@ def make_shoppers(rng: Generator, *, users: int, days: int) -> Shoppers:
     department = np.array([DEPARTMENTS.index(TYPES[name].path[0]) for name in TYPE_NAMES])
     lean = np.exp(AGE_INTEREST[profile["age_band"]])[:, department]
     # gamma draws, normalised: a Dirichlet with a few strong interests per user
-    interest = rng.gamma(0.25 * lean) + 1e-6
+    interest = rng.gamma(BREADTH * lean) * type_share + 1e-6
     loyalty = np.zeros((users, len(BRAND_NAMES)))
     for names in BRANDS.values():
         favourites = rng.choice([BRAND_NAMES.index(name) for name in names], size=users)
@@ -107,8 +105,7 @@ def make_shoppers(rng: Generator, *, users: int, days: int) -> Shoppers:
     intents = rng.gamma(6 * INTENT_PRIOR * np.where(mobile[:, None], [1.3, 0.8, 0.9, 1.0], 1.0)) + 1e-6
     return Shoppers(
         profile=profile,
-        look_taste=_look_taste(rng, users),
-        function_taste=_function_taste(rng, users),
+        taste=_taste(rng, users),
         interest=interest / interest.sum(1, keepdims=True),
         loyalty=loyalty,
         price_band=np.clip(0.8 * rng.normal(size=users) + 0.2 * (profile["age_band"] - 2), -2, 2),
@@ -117,24 +114,23 @@ def make_shoppers(rng: Generator, *, users: int, days: int) -> Shoppers:
         leniency=0.4 * rng.normal(size=users),
         # most know the shop from the start, the others join on the way
         first_day=np.where(rng.random(users) < 0.6, 0.0, rng.random(users) * 0.7 * days),
-        sessions=2 + rng.poisson(np.exp(1.35 + 0.6 * rng.normal(size=users)) * (1 + 0.3 * (profile["membership"] == 2))),
+        sessions=2 + rng.poisson(np.exp(1.05 + 0.6 * rng.normal(size=users)) * (1 + 0.3 * (profile["membership"] == 2))),
     )
 
 
-def _look_taste(rng: Generator, users: int) -> NDArray[np.float64]:
-    order = np.argsort(rng.random((users, len(LOOK_NAMES))), axis=1)
-    taste = np.zeros((users, len(LOOK_NAMES)))
-    rows = np.arange(users)
-    taste[rows, order[:, 2]] = DISLIKED_LOOK
-    taste[rows, order[:, 1]] = LOOK_TASTE[1] * (rng.random(users) < 0.6)
-    taste[rows, order[:, 0]] = LOOK_TASTE[0]
+def _taste(rng: Generator, users: int) -> NDArray[np.float64]:
+    """Draw one or two looks that each user likes and one they avoid, and the colours and functions they like."""
+    taste = np.zeros((users, len(CONCEPTS)))
+    rows = np.arange(users)[:, None]
+
+    def shuffled(kind: str) -> NDArray[np.int64]:
+        columns = np.array([column for name, column in CONCEPT_IDS.items() if name.startswith(kind)])
+        return columns[np.argsort(rng.random((users, len(columns))), axis=1)]
+
+    looks = shuffled("look:")
+    taste[rows[:, 0], looks[:, 0]] = LOOK_WEIGHT
+    taste[rows[:, 0], looks[:, 1]] = LOOK_WEIGHT * SECOND_LOOK * (rng.random(users) < 0.6)
+    taste[rows[:, 0], looks[:, 2]] = LOOK_WEIGHT * DISLIKED_LOOK
+    taste[rows, shuffled("colour:")[:, :LIKED_COLOURS]] = COLOUR_WEIGHT
+    taste[rows, shuffled("function:")[:, :LIKED_FUNCTIONS]] = FUNCTION_WEIGHT
     return taste
-
-
-def _function_taste(rng: Generator, users: int) -> NDArray[np.float64]:
-    order = np.argsort(rng.random((users, len(FUNCTION_NAMES))), axis=1)
-    taste = np.zeros((users, len(FUNCTION_NAMES)))
-    np.put_along_axis(taste, order[:, :LIKED_FUNCTIONS], 1.0, axis=1)
-    return taste
-
-

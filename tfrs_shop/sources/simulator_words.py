@@ -102,7 +102,7 @@ LOOKS: dict[str, Look] = {
     ),
     "vintage": Look(
         ("vintage", "retro", "old-fashioned", "nostalgic", "mid-century"),
-        ("brown", "red", "beige"),
+        ("brown", "gold", "beige"),
         ("corduroy", "tweed", "herringbone"),
         ("brass", "aged brass", "antique copper"),
         ("tobacco", "old books", "pipe smoke"),
@@ -126,22 +126,9 @@ LOOKS: dict[str, Look] = {
             "Compostable at the end of its life.",
         ),
     ),
-    "luxury": Look(
-        ("luxury", "premium", "deluxe", "opulent", "high-end"),
-        ("gold", "black", "purple"),
-        ("velvet", "velour", "silk velvet"),
-        ("marble", "Carrara marble", "polished stone"),
-        ("oud", "amber", "white truffle"),
-        (
-            "For people who expect the very best.",
-            "The feeling of a five-star hotel.",
-            "Finished by hand, presented like jewellery.",
-            "A statement of wealth and taste.",
-        ),
-    ),
     "sporty": Look(
         ("sporty", "athletic", "racing", "dynamic", "training"),
-        ("red", "orange", "yellow"),
+        ("red", "navy", "yellow"),
         ("mesh", "stretch jersey", "sweat-wicking knit"),
         ("carbon fibre", "carbon", "carbon composite"),
         ("mint", "menthol", "lime"),
@@ -202,19 +189,6 @@ LOOKS: dict[str, Look] = {
             "Peonies climb all over it.",
             "A bouquet that never fades.",
             "Painted with daisies and wild herbs.",
-        ),
-    ),
-    "nautical": Look(
-        ("nautical", "marine", "coastal", "maritime", "seaside"),
-        ("navy", "white", "red"),
-        ("sailcloth", "sail canvas", "rope weave"),
-        ("driftwood", "teak", "weathered timber"),
-        ("sea salt", "ocean breeze", "kelp"),
-        (
-            "Anchors and a fresh breeze.",
-            "For captains, ashore or aboard.",
-            "Smells of harbour and holidays.",
-            "Striped like a sailor's shirt.",
         ),
     ),
 }

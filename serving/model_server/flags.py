@@ -1,0 +1,151 @@
+"""The command line: tensorflow_model_server's flag names, and a few of our own."""
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfrs_shop.errors import UserError, suggest
+
+# Real flags of tensorflow_model_server that this server does not take, with the reason.
+_UNSUPPORTED = {
+    "grpc_socket_path": "it listens on TCP only",
+    "use_alts_credentials": "put a proxy that speaks TLS before it",
+    "ssl_config_file": "put a proxy that speaks TLS before it",
+    "platform_config_file": "it serves SavedModels only",
+    "prefer_tflite_model": "it serves SavedModels only",
+    "num_tflite_pools": "it serves SavedModels only",
+    "num_tflite_interpreters_per_pool": "it serves SavedModels only",
+    "thread_pool_factory_config_file": "it runs on TensorFlow's own thread pools",
+    "mixed_precision": "bake the precision into the model",
+    "skip_initialize_tpu": "it runs on CPU and GPU",
+}
+# Real flags that change nothing here, taken so that an existing command line keeps working.
+_IGNORED = (
+    "flush_filesystem_caches",
+    "num_load_threads",
+    "num_unload_threads",
+    "remove_unused_fields_from_bundle_metagraph",
+    "enable_profiler",
+    "xla_cpu_compilation_enabled",
+    "xla_gpu_compilation_enabled",
+    "grpc_channel_arguments",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything that the command line decides; ports of 0 are off."""
+
+    model_name: str
+    model_base_path: Path | None
+    rest_api_port: int
+    port: int
+    host: str
+    rest_api_num_threads: int
+    rest_api_timeout_in_ms: int
+    grpc_max_threads: int
+    file_system_poll_wait_seconds: int
+    max_num_load_retries: int
+    load_retry_interval_micros: int
+    enable_model_warmup: bool
+    num_request_iterations_for_warmup: int
+    saved_model_tags: tuple[str, ...]
+    tensorflow_session_parallelism: int
+    tensorflow_intra_op_parallelism: int
+    tensorflow_inter_op_parallelism: int
+    rest_api_max_body_bytes: int
+    require_file_list: bool
+    drain_seconds: float
+
+
+def parse_flags(arguments: Sequence[str]) -> Options:
+    """The options of a command line; raises UserError for a flag that is unknown, unsupported, or malformed."""
+    parser = _parser()
+    known = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
+    for argument in arguments:
+        name = argument.lstrip("-").split("=")[0]
+        if argument.startswith("-") and name in _UNSUPPORTED:
+            raise UserError(f"--{name}: not supported by this server: {_UNSUPPORTED[name]}.")
+        if argument.startswith("-") and not argument[1:2].isdigit() and name not in known:
+            raise UserError(f"--{name}: unknown flag.{suggest(name, known)} See --help.")
+    given = parser.parse_args(arguments)
+    values = {name: value for name, value in vars(given).items() if name not in _IGNORED}
+    values["saved_model_tags"] = tuple(given.saved_model_tags.split(","))
+    options = Options(**values)
+    _check(options)
+    return options
+
+
+def _check(options: Options) -> None:
+    if options.model_base_path is None:
+        raise UserError("--model_base_path: missing; give the directory that holds the version directories.")
+    if options.port == 0 and options.rest_api_port == 0:
+        raise UserError("--port and --rest_api_port are both 0; at least one must be a port to listen on.")
+    if options.port == options.rest_api_port:
+        raise UserError(f"--rest_api_port={options.rest_api_port}: must differ from --port.")
+    for name in ("port", "rest_api_port"):
+        if not 0 <= getattr(options, name) <= 65535:
+            raise UserError(f"--{name}={getattr(options, name)}: must be 0 (off) to 65535.")
+    for name in ("rest_api_num_threads", "grpc_max_threads", "rest_api_max_body_bytes"):
+        if getattr(options, name) < 1:
+            raise UserError(f"--{name}={getattr(options, name)}: must be at least 1.")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]  # argparse's own never returns either
+        raise UserError(message)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() in ("true", "1"):
+        return True
+    if text.lower() in ("false", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+
+
+def _parser() -> _Parser:
+    threads = 4 * (os.cpu_count() or 1)
+    parser = _Parser(
+        prog="python -m serving.model_server",
+        description="Serve SavedModels with tensorflow_model_server's flags and protocol.",
+        allow_abbrev=False,
+    )
+
+    def flag(name: str, kind: Callable[[str], Any], default: object, text: str) -> None:
+        more = {"nargs": "?", "const": True} if kind is _boolean else {}
+        parser.add_argument(
+            f"--{name}",
+            type=kind,
+            default=default,
+            help=f"{text} (default: {default})",
+            **more,  # type: ignore[arg-type]
+        )
+
+    flag("model_name", str, "default", "name of the model")
+    flag("model_base_path", Path, None, "directory that holds the version directories")
+    flag("rest_api_port", int, 0, "port of the REST API; 0 is off")
+    flag("port", int, 8500, "port of the gRPC API; 0 is off")
+    flag("rest_api_num_threads", int, threads, "threads that answer REST requests")
+    flag("rest_api_timeout_in_ms", int, 30000, "time for a REST answer; 0 is no limit")
+    flag("grpc_max_threads", int, threads, "threads that answer gRPC calls")
+    flag("file_system_poll_wait_seconds", int, 1, "seconds between looks for new versions; 0 looks once")
+    flag("max_num_load_retries", int, 5, "how often a failed load is tried again")
+    flag("load_retry_interval_micros", int, 60_000_000, "microseconds between tries to load")
+    flag("enable_model_warmup", _boolean, True, "replay the bundle's warm-up requests before traffic")
+    flag("num_request_iterations_for_warmup", int, 1, "how often each warm-up request is replayed")
+    flag("saved_model_tags", str, "serve", "comma-separated tags of the graph to load")
+    flag("tensorflow_session_parallelism", int, 0, "threads of a session, both pools; 0 is automatic")
+    flag("tensorflow_intra_op_parallelism", int, 0, "threads within one op; 0 is automatic")
+    flag("tensorflow_inter_op_parallelism", int, 0, "threads across ops; 0 is automatic")
+    own = "not a flag of tensorflow_model_server: "
+    flag("host", str, "127.0.0.1", own + "address to listen on, for REST and gRPC")
+    flag("rest_api_max_body_bytes", int, 100 << 20, own + "larger request bodies are answered with 413")
+    flag("require_file_list", _boolean, False, own + "refuse versions without assets.extra/files.json")
+    flag("drain_seconds", float, 30.0, own + "time for running requests to finish after SIGTERM")
+    for name in _IGNORED:
+        parser.add_argument(f"--{name}", nargs="?", help="taken and ignored")
+    return parser

@@ -1,0 +1,122 @@
+"""The gRPC services: PredictionService and ModelService on the stubs of tensorflow-serving-api."""
+
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from serving.model_server.manager import ModelManager
+from serving.model_server.messages import metadata_response, status_response
+from serving.model_server.predict import DEFAULT_SIGNATURE, predict
+from serving.model_server.status import Code, ServingError, from_exception, invalid
+from serving.model_server.tensor_protos import to_proto
+
+logger = logging.getLogger(__name__)
+
+_MESSAGE_LIMIT = 1024
+_GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
+Answer = TypeVar("Answer")
+
+
+def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
+    """End a call with an error, its message cut as TensorFlow Serving cuts it."""
+    message = error.message
+    if len(message) > _MESSAGE_LIMIT:
+        message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
+    context.abort(_GRPC_CODES[int(error.code)], message.encode("utf-8", "replace").decode())
+    raise AssertionError("abort always raises")
+
+
+def answered(context: grpc.ServicerContext, answer: Callable[[], Answer]) -> Answer:
+    """The answer, or the call ended with the status of what was raised."""
+    try:
+        return answer()
+    except Exception as error:
+        known = from_exception(error)
+        if known.code is Code.INTERNAL and not isinstance(error, ServingError):
+            logger.exception("A gRPC call failed")
+        abort(context, known)
+
+
+def chosen_version(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | None]:
+    """Name, version and label of a model spec."""
+    choice = spec.WhichOneof("version_choice")
+    return (
+        spec.name,
+        spec.version.value if choice == "version" else None,
+        spec.version_label if choice == "version_label" else None,
+    )
+
+
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Answers predictions and metadata from the manager's servables."""
+
+    def __init__(self, manager: ModelManager) -> None:
+        self._manager = manager
+
+    def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: N802
+        """Run a signature on tensors."""
+        return answered(context, lambda: self._predict(request))
+
+    def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
+        with self._manager.servable(*chosen_version(request.model_spec)) as servable:
+            outputs = predict(servable, signature_name, request.inputs, output_filter=list(request.output_filter))
+            response = predict_pb2.PredictResponse()
+            response.model_spec.name = request.model_spec.name
+            response.model_spec.version.value = servable.version
+            response.model_spec.signature_name = signature_name
+            for name, array in outputs.items():
+                to_proto(array, response.outputs[name])
+            return response
+
+    def GetModelMetadata(  # noqa: N802
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Any
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        """The signatures of a version."""
+        return answered(context, lambda: self._metadata(request))
+
+    def _metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        if not request.metadata_field:
+            raise invalid("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != "signature_def":
+                raise invalid(f"Metadata field {field} is not supported")
+        with self._manager.servable(*chosen_version(request.model_spec)) as servable:
+            return metadata_response(servable)
+
+
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """Answers the states of versions."""
+
+    def __init__(self, manager: ModelManager) -> None:
+        self._manager = manager
+
+    def GetModelStatus(  # noqa: N802
+        self, request: get_model_status_pb2.GetModelStatusRequest, context: Any
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        """The state of one version, or of all that a model has or had."""
+        return answered(context, lambda: self._status(request))
+
+    def _status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
+    ) -> get_model_status_pb2.GetModelStatusResponse:
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        name, version, _ = chosen_version(request.model_spec)
+        return status_response(self._manager.status(name, version))

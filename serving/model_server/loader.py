@@ -1,0 +1,89 @@
+"""A version directory into a servable that is whole, warmed up, and answers as its golden requests say."""
+
+import importlib
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.framework import op_def_registry
+
+from serving.model_server.bundle_files import check_files, has_file_list
+from serving.model_server.servable import Servable, open_saved_model
+from serving.model_server.status import Code, ServingError, from_exception
+from serving.model_server.warmup import check_golden, warm_up
+
+logger = logging.getLogger(__name__)
+
+# Packages whose import registers ops, by the ops they bring; each may be absent.
+_OP_PACKAGES = ("tensorflow_text", "scann.scann_ops.py.scann_ops")
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """How versions are loaded."""
+
+    session_config: config_pb2.ConfigProto = field(default_factory=config_pb2.ConfigProto)
+    tags: tuple[str, ...] = ("serve",)
+    warm_up: bool = True
+    warm_up_repeats: int = 1
+
+
+def load_version(
+    name: str, version: int, path: Path, options: LoadOptions, *, file_list_required: bool = False
+) -> Servable:
+    """Load one version and return it ready for traffic; raise a ServingError that says why it cannot be."""
+    if has_file_list(path):
+        check_files(path)
+    elif file_list_required:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            "The version directory is not complete: assets.extra/files.json, which other versions have, is missing",
+        )
+    servable = None
+    try:
+        _register_ops(path)
+        servable = open_saved_model(name, version, path, options.session_config, list(options.tags))
+        warmed = warm_up(servable, path, repeats=options.warm_up_repeats) if options.warm_up else 0
+        golden = check_golden(servable, path)
+    except Exception as error:
+        if servable is not None:
+            servable.close()
+        if not isinstance(error, tf.errors.OpError | ServingError):
+            # The loader raises OSError, RuntimeError, ValueError or KeyError for what is no SavedModel.
+            text = str(error).strip().splitlines()
+            raise ServingError(Code.FAILED_PRECONDITION, text[0] if text else type(error).__name__) from None
+        raise from_exception(error) from None
+    logger.info("Loaded version %d of %s from %s (%d warm-up requests, %d golden)", version, name, path, warmed, golden)
+    return servable
+
+
+def _register_ops(path: Path) -> None:
+    """Import what brings the ops that the graph needs and TensorFlow lacks; raise NOT_FOUND when they stay unknown."""
+    from tensorflow.python.saved_model import loader_impl
+
+    needed = set()
+    for meta_graph in loader_impl.parse_saved_model(str(path)).meta_graphs:
+        needed |= {node.op for node in meta_graph.graph_def.node}
+        functions = meta_graph.graph_def.library.function
+        needed |= {node.op for function in functions for node in function.node_def}
+        needed -= {function.signature.name for function in functions}
+    for package in _OP_PACKAGES:
+        if not _unknown(needed):
+            return
+        try:
+            importlib.import_module(package)
+        except Exception as error:
+            logger.warning("%s cannot be imported, so its ops are missing: %s", package, error)
+    unknown = _unknown(needed)
+    if unknown:
+        raise ServingError(
+            Code.NOT_FOUND,
+            f"Op type not registered '{unknown[0]}' in this binary. Make sure the Op and Kernel are registered in the "
+            "binary running in this process.",
+        )
+
+
+def _unknown(needed: set[str]) -> list[str]:
+    return sorted(op for op in needed if op_def_registry.get(op) is None)

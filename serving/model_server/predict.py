@@ -1,0 +1,77 @@
+"""Predict: named tensors through one signature of a servable, with TensorFlow Serving's checks."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from tensorflow.core.framework import tensor_pb2
+
+from serving.model_server.json_values import Array
+from serving.model_server.servable import Servable
+from serving.model_server.status import Code, ServingError, invalid
+from serving.model_server.tensor_protos import check_fed_type, from_proto
+
+DEFAULT_SIGNATURE = "serving_default"
+
+
+def predict(
+    servable: Servable,
+    signature_name: str,
+    inputs: Mapping[str, Array] | Mapping[str, tensor_pb2.TensorProto],
+    *,
+    output_filter: Sequence[str] = (),
+) -> dict[str, Array]:
+    """Run a signature ("" is serving_default) and return its outputs, or those of `output_filter` alone.
+
+    Inputs that are still protos are parsed here, after the checks of their names.
+    """
+    key = signature_name or DEFAULT_SIGNATURE
+    signature = servable.signatures.get(key)
+    if signature is None:
+        raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
+    given, wanted = set(inputs), set(signature.inputs)
+    if len(given) > len(wanted) or (len(given) < len(wanted) and not signature.defaults):
+        raise invalid(
+            f"input size does not match signature: {len(given)}!={len(wanted)} len({{{_listed(given)}}}) != "
+            f"len({{{_listed(wanted)}}}). Sent extra: {{{_listed(given - wanted)}}}. "
+            f"Missing but required: {{{_listed(wanted - given)}}}."
+        )
+    feeds: dict[str, Array] = {}
+    for alias in sorted(wanted):
+        if alias in inputs:
+            value = inputs[alias]
+            feeds[alias] = value if isinstance(value, np.ndarray) else from_proto(value, alias)
+        elif alias in signature.defaults:
+            feeds[alias] = from_proto(signature.defaults[alias], alias)
+        else:
+            raise invalid(
+                f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found in request and "
+                f"no default value provided. Inputs expected to be in the request {{{_listed(given)}}}, or default "
+                f"input alias set: {_listed(set(signature.defaults))}"
+            )
+    if given - wanted:
+        raise invalid(
+            f"Inputs contains invalid name. Used request inputs: {_listed(given & wanted)}, "
+            f"request input: {_listed(given)}"
+        )
+    outputs = _chosen(output_filter, set(signature.outputs))
+    for index, (alias, array) in enumerate(feeds.items()):
+        check_fed_type(array, signature.inputs[alias].dtype, index)
+    return servable.run(key, feeds, outputs)
+
+
+def _chosen(output_filter: Sequence[str], known: set[str]) -> list[str]:
+    chosen: list[str] = []
+    for alias in output_filter:
+        if alias not in known:
+            raise invalid(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{{{_listed(known)}}}."
+            )
+        if alias in chosen:
+            raise invalid(f"duplicate output tensor alias: {alias}")
+        chosen.append(alias)
+    return chosen or sorted(known)
+
+
+def _listed(names: set[str]) -> str:
+    return ",".join(sorted(names))

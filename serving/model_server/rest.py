@@ -1,0 +1,93 @@
+"""REST requests to answers: one pure step from method, path and body to status and body."""
+
+import logging
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from serving.model_server.json_request import parse_predict
+from serving.model_server.json_response import columnar_outputs, predictions
+from serving.model_server.json_writer import error_body
+from serving.model_server.manager import ModelManager
+from serving.model_server.messages import metadata_json, status_json
+from serving.model_server.predict import DEFAULT_SIGNATURE, predict
+from serving.model_server.routes import Route, VersionOutOfRangeError, parse_route
+from serving.model_server.servable import Servable
+from serving.model_server.status import HTTP_STATUS, Code, ServingError, from_exception, invalid
+
+logger = logging.getLogger(__name__)
+
+JSON = "application/json"
+
+
+class Answer(NamedTuple):
+    """An HTTP answer."""
+
+    status: int
+    body: bytes
+    content_type: str = JSON
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def error_answer(error: ServingError) -> Answer:
+    """The answer to a request that failed."""
+    return Answer(HTTP_STATUS[error.code], error_body(error.message))
+
+
+class RestApi:
+    """Answers what lies below ``/v1/``."""
+
+    def __init__(self, manager: ModelManager) -> None:
+        self._manager = manager
+
+    def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Answer one request; every failure becomes a status and a JSON error, never an exception."""
+        try:
+            if method == "OPTIONS":
+                return _preflight(headers.get("origin", ""))
+            return Answer(200, self._dispatch(parse_route(method, path), body))
+        except VersionOutOfRangeError as error:
+            return Answer(HTTP_STATUS[error.code], b"")
+        except Exception as error:
+            known = from_exception(error)
+            if known.code is Code.INTERNAL and not isinstance(error, ServingError):
+                logger.exception("Failed to answer %s %s", method, path)
+            return error_answer(known)
+
+    def _dispatch(self, route: Route, body: bytes) -> bytes:
+        if route.action == "predict":
+            return self._predict(route, body)
+        if not route.model:
+            raise invalid("Missing model name in request.")
+        if route.action == "status":
+            return status_json(self._manager.status(route.model, route.version))
+        if route.action == "metadata":
+            with self._manager.servable(route.model, route.version, route.label) as servable:
+                return metadata_json(servable)
+        raise ServingError(Code.UNIMPLEMENTED, f"Method {route.action} is not supported")
+
+    def _predict(self, route: Route, body: bytes) -> bytes:
+        held: list[Servable] = []
+
+        def input_types(signature_name: str) -> Mapping[str, int]:
+            servable = self._manager.acquire(route.model, route.version, route.label)
+            held.append(servable)
+            types = servable.input_types.get(signature_name or DEFAULT_SIGNATURE)
+            if types is None:
+                raise invalid(
+                    f'Serving signature name: "{signature_name or DEFAULT_SIGNATURE}" not found in signature def'
+                )
+            return types
+
+        try:
+            request = parse_predict(body, input_types)
+            outputs = predict(held[0], request.signature_name, request.inputs)
+            return predictions(outputs) if request.row_format else columnar_outputs(outputs)
+        finally:
+            for servable in held:
+                servable.release()
+
+
+def _preflight(origin: str) -> Answer:
+    if "http://" in origin or "https://" in origin:
+        return Answer(200, b"", content_type="")
+    return Answer(400, b"", content_type="")

@@ -1,0 +1,111 @@
+"""The requests that a bundle carries: warm-up before traffic, and golden requests whose answers must match."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from serving.model_server.predict import predict
+from serving.model_server.records import read_records
+from serving.model_server.servable import Servable
+from serving.model_server.status import Code, ServingError, invalid
+from serving.model_server.tensor_protos import from_proto
+
+if TYPE_CHECKING:
+    from serving.model_server.json_values import Array
+
+WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
+GOLDEN_FILE = "assets.extra/golden_requests"
+MAX_WARMUP_RECORDS = 1000
+RELATIVE_TOLERANCE = 1e-3
+ABSOLUTE_TOLERANCE = 1e-4
+
+
+def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1) -> int:
+    """Replay the bundle's warm-up requests and return how many there were; a failing one fails the version."""
+    count = 0
+    for log in _logs(version_dir / WARMUP_FILE):
+        for _ in range(repeats):
+            replay(servable, log)
+        count += 1
+        if count > MAX_WARMUP_RECORDS:
+            raise invalid(
+                f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {version_dir / WARMUP_FILE}"
+            )
+    return count
+
+
+def check_golden(servable: Servable, version_dir: Path) -> int:
+    """Ask the bundle's golden requests and compare the answers; return how many there were.
+
+    Raises FAILED_PRECONDITION when an answer is not finite or differs from the recorded one.
+    """
+    count = 0
+    for log in _logs(version_dir / GOLDEN_FILE):
+        if log.WhichOneof("log_type") == "predict_log":
+            _compare(replay_predict(servable, log.predict_log.request), log.predict_log.response, count)
+            count += 1
+    return count
+
+
+def replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
+    """Run the request of one log record."""
+    kind = log.WhichOneof("log_type")
+    if kind == "predict_log":
+        replay_predict(servable, log.predict_log.request)
+    elif kind is not None:
+        raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
+
+
+def replay_predict(servable: Servable, request: predict_pb2.PredictRequest) -> "dict[str, Array]":
+    """Run a predict request of protos and return its outputs."""
+    return predict(
+        servable, request.model_spec.signature_name, request.inputs, output_filter=list(request.output_filter)
+    )
+
+
+def _logs(path: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
+    if not path.is_file():
+        return
+    try:
+        for record in read_records(path):
+            log = prediction_log_pb2.PredictionLog()
+            try:
+                log.ParseFromString(record)
+            except Exception:
+                raise invalid(f"Failed to parse warmup record from {path}") from None
+            yield log
+    except ServingError as error:
+        if error.code is Code.DATA_LOSS:
+            raise ServingError(
+                Code.DATA_LOSS, f"{error.message}. Please verify your warmup data is in TFRecord format."
+            ) from None
+        raise
+
+
+def _compare(answer: "dict[str, Array]", recorded: predict_pb2.PredictResponse, number: int) -> None:
+    if set(answer) != set(recorded.outputs):
+        raise _refused(number, f"it has the outputs {sorted(answer)} instead of {sorted(recorded.outputs)}")
+    for name in sorted(answer):
+        got, expected = answer[name], from_proto(recorded.outputs[name], name)
+        if got.dtype != expected.dtype or got.shape != expected.shape:
+            raise _refused(
+                number, f"{name} is {got.dtype}{list(got.shape)} instead of {expected.dtype}{list(expected.shape)}"
+            )
+        if got.dtype.kind in "fc":
+            if not np.isfinite(got).all():
+                raise _refused(number, f"{name} is not finite")
+            same = np.isclose(got, expected, rtol=RELATIVE_TOLERANCE, atol=ABSOLUTE_TOLERANCE)
+        else:
+            same = got == expected
+        if not np.all(same):
+            where = int(np.flatnonzero(~np.asarray(same).ravel())[0])
+            raise _refused(
+                number, f"value {where} of {name} is {got.ravel()[where]!r} instead of {expected.ravel()[where]!r}"
+            )
+
+
+def _refused(number: int, why: str) -> ServingError:
+    return ServingError(Code.FAILED_PRECONDITION, f"The answer to golden request {number} differs: {why}")

@@ -1,0 +1,113 @@
+"""The catalogue as the model sees it: one row of numbers a product, row 0 for "no product"."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tfrs_shop.manifest import Manifest
+
+# Numbers of a product that the tower reads as buckets; train_count is its popularity.
+BUCKETED = ("price", "rating_mean", "rating_count", "sales_rank", "train_count")
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """All products; row i is the product with vocabulary index i, and row 0 is padding.
+
+    Attributes:
+        product_id, title, description, brand_name: ``[products + 1]`` bytes.
+        category_name: ``[products + 1]`` bytes, the whole path as one text.
+        text_vector: ``[products + 1, text width]`` float32; zeros where no text was encoded. Width 0: none was.
+        category: ``[products + 1, depth]`` int32, vocabulary indices of the path's prefixes, 0 padded.
+        brand: ``[products + 1]`` int32, 0 unknown.
+        buckets: ``[products + 1, len(BUCKETED)]`` int32, 0 missing, else 1 + the number of quantiles below.
+        price: ``[products + 1]`` float32, NaN missing.
+        train_count: ``[products + 1]`` int64, events of the training split.
+    """
+
+    product_id: np.ndarray
+    title: np.ndarray
+    description: np.ndarray
+    brand_name: np.ndarray
+    category_name: np.ndarray
+    text_vector: np.ndarray
+    category: np.ndarray
+    brand: np.ndarray
+    buckets: np.ndarray
+    price: np.ndarray
+    train_count: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """Products, without the padding row."""
+        return len(self.product_id) - 1
+
+    def features(self) -> dict[str, np.ndarray]:
+        """Return what the product tower reads, by the names of its inputs."""
+        index = np.arange(self.size + 1, dtype=np.int32)
+        return {
+            "index": index,
+            "text_vector": self.text_vector,
+            "category": self.category,
+            "brand": self.brand,
+            "buckets": self.buckets,
+        }
+
+
+def build_catalogue(
+    rows: list[dict[str, Any]], manifest: Manifest, vocabularies: dict[str, dict[bytes, int]]
+) -> Catalogue:
+    """Return the catalogue of parsed product records.
+
+    Args:
+        rows: of ``products/``: feature name to value, as ``tf.io.parse_example`` gives it, in any order.
+        manifest: whose statistics give the bucket edges.
+        vocabularies: name to value to index, which starts at 1.
+    """
+    indices = vocabularies["product_id"]
+    size = len(indices) + 1
+    depth = max([len(row["category"]) for row in rows] + [1])
+    width = manifest.text.get("width", 0)
+    text = {name: np.full(size, b"", object) for name in ("product_id", "title", "description", "brand", "path")}
+    vectors = np.zeros((size, width), np.float32)
+    category = np.zeros((size, depth), np.int32)
+    brand = np.zeros(size, np.int32)
+    numbers = np.full((size, len(BUCKETED)), np.nan, np.float64)
+    for row in rows:
+        place = indices[row["product_id"]]
+        for name in ("product_id", "title", "description", "brand"):
+            text[name][place] = row[name]
+        path = [vocabularies["category"].get(prefix, 0) for prefix in row["category"]]
+        category[place, : len(path)] = path
+        text["path"][place] = row["category"][-1] if len(row["category"]) else b""
+        brand[place] = vocabularies["brand"].get(row["brand"], 0)
+        if width:
+            vectors[place] = row["text_vector"]
+        numbers[place] = [row[name] for name in BUCKETED]
+    buckets = np.stack([bucketize(numbers[:, i], bucket_edges(manifest, name)) for i, name in enumerate(BUCKETED)], 1)
+    buckets[0] = 0
+    counts = np.nan_to_num(numbers[:, BUCKETED.index("train_count")]).astype(np.int64)
+    return Catalogue(
+        product_id=text["product_id"],
+        title=text["title"],
+        description=text["description"],
+        brand_name=text["brand"],
+        category_name=text["path"],
+        text_vector=vectors,
+        category=category,
+        brand=brand,
+        buckets=buckets,
+        price=numbers[:, 0].astype(np.float32),
+        train_count=counts,
+    )
+
+
+def bucket_edges(manifest: Manifest, name: str) -> np.ndarray:
+    """Return the rising, distinct quantiles of the product number `name`; none where no product has it."""
+    return np.unique(np.asarray(manifest.statistics.get(name, {}).get("quantiles", []), np.float64))
+
+
+def bucketize(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Return the bucket of each value: 0 for NaN, else 1 + the number of edges below it. int32."""
+    return np.where(np.isnan(values), 0, 1 + np.searchsorted(edges, values)).astype(np.int32)

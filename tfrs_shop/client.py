@@ -1,0 +1,119 @@
+"""A small client for either server's REST port: recommendations in, plain Python out. Standard library only."""
+
+import dataclasses
+import http.client
+import json
+import urllib.parse
+from collections.abc import Sequence
+from typing import Any
+
+from tfrs_shop.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """One product of an answer."""
+
+    product_id: str
+    score: float
+    title: str
+
+
+class ServerError(UserError):
+    """The server's own refusal: its status code and its words."""
+
+    def __init__(self, status: int, message: str):
+        super().__init__(f"the server answered {status}: {message}")
+        self.status = status
+
+
+class ShopClient:
+    """Asks one model of a TensorFlow Serving REST endpoint.
+
+    >>> client = ShopClient("http://127.0.0.1:8501")           # doctest: +SKIP
+    >>> client.recommend("A1YJEY40YUW4SE")[0].title            # doctest: +SKIP
+
+    Args:
+        url: the server's address.
+        model: the model's name.
+        timeout: seconds to wait for an answer.
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8501", model: str = "shop", timeout: float = 30.0):
+        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"{url}: is no address of a server; give one such as http://127.0.0.1:8501.")
+        self.url, self.timeout = f"{parts.scheme}://{parts.netloc}", timeout
+        self.connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        self.address = parts.netloc
+        self.path = f"/v1/models/{urllib.parse.quote(model, safe='')}"
+
+    def recommend(self, user_id: str) -> list[Answer]:
+        """Return recommendations for a user, best first."""
+        return self.answers("serving_default", {"user_id": [user_id]})
+
+    def recommend_for_history(self, product_ids: Sequence[str], event_types: Sequence[str] = ()) -> list[Answer]:
+        """Return recommendations after a fresh history, oldest event first; event types are views if not given."""
+        types = list(event_types) or ["view"] * len(product_ids)
+        if len(types) != len(product_ids):
+            raise UserError(f"{len(product_ids)} products but {len(types)} event types; give one type for each product.")
+        return self.answers(
+            "recommend_for_history", {"history_product_id": [list(product_ids)], "history_event_type": [types]}
+        )
+
+    def similar(self, product_id: str) -> list[Answer]:
+        """Return the products most like one."""
+        return self.answers("similar", {"product_id": [product_id]})
+
+    def rank(self, user_id: str, product_ids: Sequence[str]) -> list[Answer]:
+        """Return `product_ids` in the order in which the user would want them."""
+        return self.answers("rank", {"user_id": [user_id], "candidate_product_id": [list(product_ids)]})
+
+    def answers(self, signature: str, inputs: dict[str, list[Any]]) -> list[Answer]:
+        """Ask `signature` for one row, and return its products."""
+        outputs = self.predict(request_body(signature, inputs))["outputs"]
+        rows = zip(outputs["product_id"][0], outputs["score"][0], outputs["title"][0], strict=True)
+        return [Answer(*row) for row in rows]
+
+    def predict(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Post `body` to ``:predict`` and return the answer.
+
+        Raises:
+            ServerError: the server refused.
+            UserError: there is no server, or what answers is none.
+        """
+        return self._ask("POST", f"{self.path}:predict", json.dumps(body).encode("utf-8"))
+
+    def status(self) -> dict[str, Any]:
+        """Return the versions of the model and their states."""
+        return self._ask("GET", self.path)
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the signatures of the model."""
+        return self._ask("GET", f"{self.path}/metadata")
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        connection = self.connect(self.address, timeout=self.timeout)
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise UserError(
+                f"{self.url}: no server answers there ({error}); start one with 'tfrs-shop serve', or give its --url."
+            ) from None
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(content)
+        except ValueError:
+            raise UserError(f"{self.url}: answered {response.status} without JSON; is it a model server?") from None
+        if response.status != 200:
+            message = answer.get("error", answer) if isinstance(answer, dict) else answer
+            raise ServerError(response.status, str(message))
+        return answer
+
+
+def request_body(signature: str, inputs: dict[str, list[Any]]) -> dict[str, Any]:
+    """Return the body of a predict request, in the columnar format."""
+    return {"signature_name": signature, "inputs": inputs}

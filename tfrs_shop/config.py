@@ -1,0 +1,122 @@
+"""The settings of a model and its training, as typed dataclasses read from YAML (``tfrs-shop train --config FILE``)."""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class TowerConfig:
+    """Sizes and regularisation of the two towers.
+
+    Attributes:
+        width: length of a product vector and of a query vector.
+        layers: transformer blocks of the query tower.
+        heads: attention heads of a block.
+        dropout: in the transformer and on its input.
+        text_dropout: on the text vector.
+        id_dropout: share of products whose id embedding is left out in a training step, so that the model learns
+            to do without: a new product has none.
+        max_history: events of a history that the query tower reads, the newest.
+        ids, text, attributes: whether the product tower uses its id embedding, its text vector, and its category,
+            brand and numbers.
+        normalize: scores are cosines divided by the temperature; else dot products.
+    """
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 2
+    dropout: float = 0.5
+    text_dropout: float = 0.2
+    id_dropout: float = 0.0
+    max_history: int = 20
+    ids: bool = True
+    text: bool = True
+    attributes: bool = True
+    normalize: bool = True
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"towers: width {self.width} must be a multiple of heads {self.heads}")
+
+
+@dataclasses.dataclass(frozen=True)
+class RetrievalConfig:
+    """The retrieval loss.
+
+    Attributes:
+        loss: ``full_softmax`` over all products, ``in_batch`` softmax over the batch's own targets, or ``auto``:
+            full up to 50,000 products.
+        temperature: divides the scores; used where they are cosines, and by the in-batch loss.
+        logq: in-batch: correct for popular products being more often in the batch (Yi et al., RecSys 2019).
+        remove_accidental_hits: in-batch: a position's own target among the others is no negative.
+        label_smoothing: share of the label spread over all products (full softmax).
+    """
+
+    loss: Literal["auto", "full_softmax", "in_batch"] = "auto"
+    temperature: float = 0.06
+    logq: bool = True
+    remove_accidental_hits: bool = True
+    label_smoothing: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RankingConfig:
+    """The ranking head: the chance of each behaviour (cross-entropy) and the rating (squared error).
+
+    Attributes:
+        weight: of its loss beside the retrieval loss; 0 leaves the head untrained.
+        units: of its hidden layer.
+        shared_gradient: whether its loss also moves the towers; if not, retrieval cannot suffer from it.
+    """
+
+    weight: float = 1.0
+    units: int = 128
+    shared_gradient: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """How the model is trained.
+
+    Attributes:
+        epochs: at most so many passes over the training windows.
+        batch_size: windows a step.
+        learning_rate: the highest; it rises over `warmup_steps` and falls with a cosine to 5% at the last epoch.
+        warmup_steps: steps until the learning rate is at its highest.
+        patience: epochs without a better validation NDCG@10 after which training stops.
+        clip_norm: largest norm of the gradient.
+        seed: of initial weights, order and dropout.
+        mixed_precision: compute in bfloat16 where the machine has it.
+        xla: compile the training step with XLA.
+        strategy: ``tf.distribute`` strategy: one device, all GPUs of a machine, or all workers of TF_CONFIG.
+        log_every: steps between progress and TensorBoard points.
+        checkpoint_every: steps between checkpoints inside an epoch; 0: at the end of each epoch only.
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    warmup_steps: int = 200
+    patience: int = 4
+    clip_norm: float = 5.0
+    seed: int = 17
+    mixed_precision: bool = False
+    xla: bool = False
+    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
+    log_every: int = 50
+    checkpoint_every: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training: {name} must be at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run."""
+
+    towers: TowerConfig = dataclasses.field(default_factory=TowerConfig)
+    retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
+    ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

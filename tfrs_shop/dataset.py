@@ -1,0 +1,238 @@
+"""Reading a data directory: the catalogue, and examples as batches of dense tensors.
+
+Records are parsed a batch at a time, ids looked up once in static tables, and the result cached, so that from the
+second epoch on nothing but shuffling and batching is left to do.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tfrs_shop  # noqa: F401  (before TensorFlow: it asks for Keras 2)
+
+import tensorflow as tf  # isort: skip
+
+from tfrs_shop.catalogue import Catalogue, build_catalogue
+from tfrs_shop.errors import UserError
+from tfrs_shop.features import Feature, parsing_spec
+from tfrs_shop.manifest import Manifest, load_manifest
+
+PARSE_BATCH = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class ShopData:
+    """A data directory, opened.
+
+    Attributes:
+        directory: where it is.
+        manifest: what it says.
+        catalogue: its products.
+        values: vocabulary name to its values; index i + 1 is the i-th value, index 0 "none or unknown".
+        query_vectors: ``[queries + 1, text width]`` float32, the text vectors of search queries, row 0 zeros.
+    """
+
+    directory: Path
+    manifest: Manifest
+    catalogue: Catalogue
+    values: dict[str, list[bytes]]
+    query_vectors: np.ndarray
+
+    @functools.cached_property
+    def tables(self) -> dict[str, tf.lookup.StaticHashTable]:
+        """Vocabulary name to its lookup table; they live as long as the data that uses them."""
+        return {name: lookup_table(values) for name, values in self.values.items()}
+
+    def training_windows(self, length: int) -> tf.data.Dataset:
+        """Return single rows of the training split, ids looked up, histories left-padded to `length`, cached.
+
+        A history longer than `length` becomes several rows; each position has a label, the product that followed.
+
+        Returns:
+            A dataset of dicts: ``history_product``, ``history_event_type``, ``history_query``, ``label`` and
+            ``label_event_type`` are ``[length]`` int32, 0 padded; ``label_rating`` is ``[length]`` float32, NaN
+            where there is none; ``profile`` is ``[attributes]`` int32 (one column of zeros where users have none).
+        """
+        tables = self.tables  # made here, and not inside the traced function
+
+        def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
+            return _training_rows(batch, tables, self.profile, length)
+
+        parsed = read_records(self.directory, self.manifest, "train")
+        return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).unbatch().cache()
+
+    def evaluation_batches(self, split: str, length: int, batch_size: int = 256) -> tf.data.Dataset:
+        """Return batches of the examples of `split`: what was known before the target, and the target.
+
+        Returns:
+            A dataset of dicts: ``history_product``, ``history_event_type`` and ``history_query`` are
+            ``[batch, length]`` int32, the newest events, left-padded with 0; ``seen_product`` is
+            ``[batch, seen]`` int32, all products of the user's events, right-padded with 0; ``label``,
+            ``label_event_type`` ``[batch]`` int32 and ``label_rating`` ``[batch]`` float32 are of the target;
+            ``profile`` is ``[batch, attributes]`` int32; ``user_id`` ``[batch]`` string.
+        """
+        tables = self.tables
+
+        def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
+            return _evaluation_rows(batch, tables, self.profile, length)
+
+        parsed = read_records(self.directory, self.manifest, split, batch_size)
+        return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    @functools.cached_property
+    def profile(self) -> list[Feature]:
+        """The user attributes that have a vocabulary."""
+        features = self.manifest.features["examples"]
+        return [feature for feature in features if feature.name.startswith("profile_") and feature.vocabulary]
+
+    def users(self) -> dict[str, Any]:
+        """Return all of ``users/``: feature name to a list of values, sorted by user id."""
+        columns: dict[str, list[Any]] = {}
+        for batch in read_records(self.directory, self.manifest, "users").as_numpy_iterator():
+            for name, value in batch.items():
+                columns.setdefault(name, []).extend(value.to_list() if hasattr(value, "to_list") else list(value))
+        order = sorted(range(len(columns.get("user_id", []))), key=columns["user_id"].__getitem__) if columns else []
+        return {name: [column[place] for place in order] for name, column in columns.items()}
+
+
+def open_data(directory: str | Path) -> ShopData:
+    """Open the data directory `directory`.
+
+    Raises:
+        UserError: it is missing, unfinished, of another version, or damaged.
+    """
+    directory = Path(directory)
+    manifest = load_manifest(directory)
+    values = {
+        name: _lines(directory / entry["file"], entry["size"]) for name, entry in manifest.vocabularies.items()
+    }
+    indices = {name: {value: i for i, value in enumerate(found, 1)} for name, found in values.items()}
+    products = list(_rows(directory, manifest, "products"))
+    if not products:
+        raise UserError(f"{directory}: holds no products.")
+    width = manifest.text.get("width", 0)
+    query_vectors = np.zeros((len(values["query"]) + 1, width), np.float32)
+    if width:
+        for row in _rows(directory, manifest, "queries"):
+            query_vectors[indices["query"].get(row["query"], 0)] = row["text_vector"]
+        query_vectors[0] = 0
+    return ShopData(directory, manifest, build_catalogue(products, manifest, indices), values, query_vectors)
+
+
+def read_records(
+    directory: Path, manifest: Manifest, folder: str, batch_size: int = PARSE_BATCH
+) -> tf.data.Dataset:
+    """Return the records of `folder` in parsed batches: dense scalars, ragged lists. Files are read in parallel, in a fixed order."""
+    kind = "examples" if folder in ("train", "validation", "test") else folder
+    spec = parsing_spec(manifest.features[kind])
+    paths = [str(directory / folder / entry["name"]) for entry in manifest.files[folder]]
+    records = tf.data.Dataset.from_tensor_slices(paths).interleave(
+        tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+    )
+    parse = records.batch(batch_size).map(
+        lambda serialized: tf.io.parse_example(serialized, spec), num_parallel_calls=tf.data.AUTOTUNE
+    )
+    return parse.prefetch(tf.data.AUTOTUNE)
+
+
+def lookup_table(values: list[bytes]) -> tf.lookup.StaticHashTable:
+    """Return a table from value to its index, which starts at 1; 0 for what it does not hold."""
+    # TensorFlow refuses an empty table; "" is never a value.
+    keys = tf.constant([b"", *values], tf.string)
+    indices = tf.range(len(values) + 1, dtype=tf.int64)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, indices), 0)
+
+
+def left_padded(ragged: tf.RaggedTensor, length: Any, default: Any) -> tf.Tensor:
+    """Return the last `length` values of each row as ``[batch, length]``, padded with `default` on the left."""
+    newest_first = ragged[:, ::-1].to_tensor(default)[:, :length]
+    missing = length - tf.shape(newest_first)[1]
+    return tf.pad(newest_first, [[0, 0], [0, missing]], constant_values=default)[:, ::-1]
+
+
+def _training_rows(
+    batch: dict[str, Any], tables: dict[str, tf.lookup.StaticHashTable], profile: list[Feature], length: int
+) -> dict[str, tf.Tensor]:
+    history = _looked_up_history(batch, tables)
+    target = _looked_up_target(batch, tables)
+    # A whole number of windows: the newest is full, the oldest is padded.
+    windows = tf.maximum((history["history_product"].bounding_shape()[1] + length - 1) // length, 1)
+    padded = {name: left_padded(values, windows * length, 0) for name, values in history.items()}
+    ratings = left_padded(batch["history_rating"], windows * length, float("nan"))
+
+    def next_of(values: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+        return tf.concat([values[:, 1:], last[:, None]], 1)
+
+    rows = {
+        **padded,
+        "label": next_of(padded["history_product"], target["label"]),
+        "label_event_type": next_of(padded["history_event_type"], target["label_event_type"]),
+        "label_rating": next_of(ratings, target["label_rating"]),
+    }
+    rows = {name: tf.reshape(value, [-1, length]) for name, value in rows.items()}
+    rows["profile"] = tf.repeat(_profile(batch, tables, profile), windows, axis=0)
+    # A label counts only where an event came before it.
+    rows["label"] = tf.where(rows["history_event_type"] > 0, rows["label"], 0)
+    keep = tf.reduce_any(rows["label"] > 0, 1)
+    return {name: tf.boolean_mask(value, keep) for name, value in rows.items()}
+
+
+def _evaluation_rows(
+    batch: dict[str, Any], tables: dict[str, tf.lookup.StaticHashTable], profile: list[Feature], length: int
+) -> dict[str, tf.Tensor]:
+    history = _looked_up_history(batch, tables)
+    older = tf.cast(tables["product_id"].lookup(batch["older_product_id"]), tf.int32)
+    return {
+        **{name: left_padded(values, length, 0) for name, values in history.items()},
+        **_looked_up_target(batch, tables),
+        "seen_product": tf.concat([history["history_product"], older], 1).to_tensor(0),
+        "profile": _profile(batch, tables, profile),
+        "user_id": batch["user_id"],
+    }
+
+
+def _looked_up_history(batch: dict[str, Any], tables: dict[str, Any]) -> dict[str, tf.RaggedTensor]:
+    return {
+        "history_product": tf.cast(tables["product_id"].lookup(batch["history_product_id"]), tf.int32),
+        "history_event_type": tf.cast(tables["event_type"].lookup(batch["history_event_type"]), tf.int32),
+        "history_query": tf.cast(tables["query"].lookup(batch["history_query"]), tf.int32),
+    }
+
+
+def _looked_up_target(batch: dict[str, Any], tables: dict[str, Any]) -> dict[str, tf.Tensor]:
+    return {
+        "label": tf.cast(tables["product_id"].lookup(batch["target_product_id"]), tf.int32),
+        "label_event_type": tf.cast(tables["event_type"].lookup(batch["target_event_type"]), tf.int32),
+        "label_rating": batch["target_rating"],
+    }
+
+
+def _profile(batch: dict[str, Any], tables: dict[str, Any], profile: list[Feature]) -> tf.Tensor:
+    codes = [tf.cast(tables[feature.vocabulary].lookup(batch[feature.name]), tf.int32) for feature in profile]
+    # One column where there are none: tf.data's unbatch crashes on a tensor of no columns.
+    return tf.stack(codes or [tf.zeros(tf.shape(batch["user_id"]), tf.int32)], 1)
+
+
+def _rows(directory: Path, manifest: Manifest, folder: str) -> Iterator[dict[str, Any]]:
+    try:
+        for batch in read_records(directory, manifest, folder).as_numpy_iterator():
+            lists = {
+                name: value.to_list() if hasattr(value, "to_list") else value for name, value in batch.items()
+            }
+            names = list(lists)
+            for values in zip(*lists.values(), strict=True):
+                yield dict(zip(names, values, strict=True))
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        reason = str(error.message).split("\n", 1)[0]
+        raise UserError(f"{directory / folder}: a record cannot be read ({reason}); run 'tfrs-shop preprocess' again.") from None
+
+
+def _lines(path: Path, size: int) -> list[bytes]:
+    values = path.read_bytes().split(b"\n")[:size] if size else []
+    if len(values) != size:
+        raise UserError(f"{path}: has {len(values)} values where the manifest says {size}; run 'tfrs-shop preprocess' again.")
+    return values

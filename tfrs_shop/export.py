@@ -1,0 +1,193 @@
+"""Export: a finished run becomes the next version of a bundle, which TensorFlow Serving loads.
+
+A bundle is a SavedModel directory ``MODELS/shop/N``. Beside the graph it holds, in ``assets.extra``, warm-up requests
+(``tf_serving_warmup_requests``), golden requests with their answers, ``bundle.json`` (what it is), and ``files.json``
+(every file with its size and sha256), so that a server can refuse a version that is incomplete.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_shop.catalogue import Catalogue
+from tfrs_shop.dataset import ShopData
+from tfrs_shop.errors import UserError
+from tfrs_shop.index import build_index
+from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.signatures import Serving, ShopSignatures
+from tfrs_shop.whole_directory import whole_directory
+
+Say = Callable[[str], None]
+BUNDLE_VERSION = 1
+EXTRA = "assets.extra"
+MODEL_NAME = "shop"
+EXCLUSIONS = ("bought", "seen", "none")
+WARM_UP_USERS = 3
+
+
+def export(model: ShopModel, data: ShopData, output: str | Path, index: str, serving: Serving, say: Say = print) -> Path:
+    """Write the next version below `output`, and return its directory.
+
+    Args:
+        model: trained.
+        data: whose products and users are served.
+        output: the model's directory; its sub-directories are the versions.
+        index: ``scann`` or ``brute_force``.
+        serving: what the answers are like.
+        say: takes one line of progress.
+
+    Raises:
+        UserError: the index cannot be built, or `output` cannot be written.
+    """
+    if serving.exclude not in EXCLUSIONS:
+        raise UserError(f"--exclude {serving.exclude}: is none of {', '.join(EXCLUSIONS)}.")
+    if serving.k < 1:
+        raise UserError(f"--k {serving.k}: must be at least 1.")
+    output = Path(output)
+    version = next_version(output)
+    say(f"Embedding {data.catalogue.size:,} products.")
+    vectors = model.product_vectors().numpy()
+    with whole_directory(output / str(version), ()) as staging:
+        assets = {"products": staging / "product_ids.txt", "users": staging / "user_ids.txt"}
+        assets["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
+        user_ids = data.users()["user_id"] if data.manifest.counts["users"] else []
+        assets["users"].write_bytes(b"\n".join(user_ids or [b""]) + b"\n")
+        lazy = _LazyIndex(index, vectors, model, data, say)
+        module = ShopSignatures(
+            model, data, vectors, lazy, serving, {name: str(path) for name, path in assets.items()}
+        )
+        module.index = lazy.built(module.most)
+        signatures = module.signatures()
+        tf.saved_model.save(
+            module,
+            str(staging),
+            signatures=signatures,
+            options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
+        )
+        for path in assets.values():
+            path.unlink()
+        extra = staging / EXTRA
+        extra.mkdir()
+        requests = list(sample_requests(data.catalogue, user_ids))
+        _write_requests(extra, signatures, requests)
+        about = {
+            "format": "tfrs_shop bundle",
+            "version": BUNDLE_VERSION,
+            "index": {"kind": index, "recall@10": lazy.recall},
+            "serving": dataclasses.asdict(serving),
+            "products": data.catalogue.size,
+            "users": len(user_ids),
+            "signatures": describe(signatures),
+        }
+        (extra / "bundle.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+        write_file_list(staging)
+    say(f"Wrote {output / str(version)}: index {index}, recall@10 {lazy.recall:.4f} against exact search.")
+    return output / str(version)
+
+
+class _LazyIndex:
+    """Builds the index once it is known how many neighbours will be asked for."""
+
+    def __init__(self, kind: str, vectors: np.ndarray, model: ShopModel, data: ShopData, say: Say):
+        self.kind, self.vectors, self.model, self.data, self.say = kind, vectors, model, data, say
+        self.recall = 0.0
+
+    def built(self, most: int) -> Any:
+        """Return the index, and remember its recall."""
+        self.say(f"Building the index: {self.kind}.")
+        queries = sample_queries(self.model, self.data, self.vectors)
+        layer, self.recall = build_index(self.kind, self.vectors[1:], queries, most)
+        return layer
+
+
+def sample_queries(model: ShopModel, data: ShopData, vectors: np.ndarray, most: int = 512) -> np.ndarray:
+    """Return query vectors ``[queries, width]`` of users; product vectors where there is no example."""
+    for split in ("validation", "train"):
+        if data.manifest.counts["examples"][split]:
+            for rows in data.evaluation_batches(split, model.config.towers.max_history, most).take(1):
+                known = tf.cast(rows["history_product"] > 0, tf.float32)[..., None]
+                history = tf.gather(tf.constant(vectors), rows["history_product"]) * known
+                return model.query_vectors(rows, history)[:, -1].numpy()
+    return vectors[1 : most + 1]
+
+
+def next_version(output: Path) -> int:
+    """Return 1 + the largest version below `output`.
+
+    Raises:
+        UserError: `output` is a file, or holds something else than versions.
+    """
+    if output.exists() and not output.is_dir():
+        raise UserError(f"--output {output}: is a file; give the model's directory.")
+    names = [path.name for path in output.iterdir()] if output.exists() else []
+    if "saved_model.pb" in names or "run.json" in names or "dataset.json" in names:
+        raise UserError(f"--output {output}: is no model directory; give one such as models/{MODEL_NAME}.")
+    return 1 + max([int(name) for name in names if name.isdecimal()], default=0)
+
+
+def sample_requests(catalogue: Catalogue, user_ids: list[bytes]) -> Iterable[tuple[str, dict[str, tf.Tensor]]]:
+    """Yield ``(signature, inputs)`` of each signature, as a client would send them, for warm-up and as golden ones."""
+    products = catalogue.product_id[1:]
+    some = [bytes(products[place % len(products)]) for place in range(3)]
+    users = [*user_ids[:WARM_UP_USERS], b"nobody"]
+    for user in users:
+        yield "serving_default", {"user_id": tf.constant([user])}
+    yield "serving_default", {"user_id": tf.constant(users)}
+    yield (
+        "recommend_for_history",
+        {"history_product_id": tf.constant([some]), "history_event_type": tf.constant([[b"view"] * len(some)])},
+    )
+    yield "similar", {"product_id": tf.constant(some[:1])}
+    yield "rank", {"user_id": tf.constant(users[:1]), "candidate_product_id": tf.constant([some])}
+
+
+def describe(signatures: dict[str, Any]) -> dict[str, Any]:
+    """Return signature name to the dtypes and shapes of its inputs and outputs."""
+
+    def specs(tensors: dict[str, Any]) -> dict[str, Any]:
+        return {name: {"dtype": spec.dtype.name, "shape": list(spec.shape)} for name, spec in sorted(tensors.items())}
+
+    return {
+        name: {"inputs": specs(function.structured_input_signature[1]), "outputs": specs(function.structured_outputs)}
+        for name, function in signatures.items()
+    }
+
+
+def write_file_list(directory: Path) -> None:
+    """Write ``assets.extra/files.json``: every file of the bundle with its size and sha256."""
+    files = {
+        str(path.relative_to(directory)): {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+    (directory / EXTRA / "files.json").write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_requests(
+    extra: Path, signatures: dict[str, Any], requests: list[tuple[str, dict[str, tf.Tensor]]]
+) -> None:
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    warm_up = tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests"))
+    golden = tf.io.TFRecordWriter(str(extra / "golden_requests"))
+    with warm_up, golden:
+        for name, inputs in requests:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = MODEL_NAME
+            request.model_spec.signature_name = name
+            for key, value in inputs.items():
+                request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+            warm_up.write(log.SerializeToString())
+            for key, value in signatures[name](**inputs).items():
+                log.predict_log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
+            golden.write(log.SerializeToString())

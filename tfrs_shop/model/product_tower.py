@@ -1,0 +1,86 @@
+"""The product tower: what is known of a product, as one vector."""
+
+import tensorflow as tf
+import tf_keras
+
+from tfrs_shop.config import TowerConfig
+from tfrs_shop.model.layers import embedding, present
+
+
+class ProductTower(tf_keras.layers.Layer):
+    """Sums an id embedding, an adapted text vector, and embeddings of brand, category path and numbers.
+
+    The sum is what measured best on Amazon Beauty; a product without an id embedding (a new one) or without text
+    still gets the rest. Text vectors are centred on the catalogue's mean, since sentence encoders leave a large
+    common part, and scaled to unit variance.
+
+    Args:
+        config: sizes, dropout, and which parts are used.
+        products: number of products, without the padding row.
+        categories: number of category prefixes.
+        brands: number of brands.
+        bucket_sizes: number of buckets of each product number, 0 for "missing" included.
+        text_mean: ``[text width]`` mean text vector of the catalogue; empty where there is no text.
+    """
+
+    def __init__(
+        self,
+        config: TowerConfig,
+        products: int,
+        categories: int,
+        brands: int,
+        bucket_sizes: list[int],
+        text_mean: list[float],
+        **kwargs: object,
+    ):
+        super().__init__(**kwargs)
+        self.config = config
+        self.products, self.text_width = products, len(text_mean)
+        uses_text = config.text and self.text_width > 0
+        if config.ids:
+            self.id_embedding = embedding(products + 1, config.width, "id")
+        if uses_text:
+            self.text_mean = tf.constant(text_mean, tf.float32)
+            self.text_dropout = tf_keras.layers.Dropout(config.text_dropout)
+            self.text_hidden = tf_keras.layers.Dense(2 * config.width, activation=tf.nn.gelu, name="text_hidden")
+            self.text_output = tf_keras.layers.Dense(config.width, name="text_output")
+        if config.attributes:
+            self.category_embedding = embedding(categories + 1, config.width, "category")
+            self.brand_embedding = embedding(brands + 1, config.width, "brand")
+            self.bucket_embeddings = [embedding(size, config.width, f"bucket{i}") for i, size in enumerate(bucket_sizes)]
+        self.uses_text = uses_text
+
+    def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+        """Return ``[products, width]`` float32 vectors.
+
+        Args:
+            inputs: ``index`` ``[products]`` int32 (0: no id embedding), ``text_vector`` ``[products, text width]``,
+                ``category`` ``[products, depth]`` int32, ``brand`` ``[products]`` int32,
+                ``buckets`` ``[products, numbers]`` int32.
+            training: whether dropout is on.
+        """
+        index = inputs["index"]
+        total = tf.zeros([tf.shape(index)[0], self.config.width], self.compute_dtype)
+        if self.config.ids:
+            ids = self.id_embedding(index) * present(index, self.compute_dtype)
+            if training and self.config.id_dropout:
+                kept = tf.random.uniform([tf.shape(index)[0], 1]) >= self.config.id_dropout
+                ids *= tf.cast(kept, ids.dtype)
+            total += ids
+        if self.uses_text:
+            total += self.text_output(self.text_hidden(self.text_dropout(self._text(inputs), training=training)))
+        if self.config.attributes:
+            category, brand = inputs["category"], inputs["brand"]
+            total += tf.reduce_sum(self.category_embedding(category) * present(category, self.compute_dtype), 1)
+            total += self.brand_embedding(brand) * present(brand, self.compute_dtype)
+            for place, table in enumerate(self.bucket_embeddings):
+                bucket = inputs["buckets"][:, place]
+                total += table(bucket) * present(bucket, self.compute_dtype)
+        return tf.cast(total, tf.float32)
+
+    def _text(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        vectors = inputs["text_vector"]
+        known = tf.cast(tf.reduce_any(vectors != 0.0, 1, keepdims=True), tf.float32)
+        centred = tf.math.l2_normalize((tf.math.l2_normalize(vectors, 1) - self.text_mean) * known, 1)
+        return tf.cast(centred * self.text_width**0.5, self.compute_dtype)
+

@@ -1,0 +1,154 @@
+"""A run directory: what training leaves behind, and how a trained model is read from it.
+
+``run.json`` says what the run is and whether it is finished; ``config.yaml`` its settings; ``history.jsonl`` one line
+an epoch; ``best/`` the weights of the best epoch; ``resume/`` what a killed training goes on from; ``logs/`` is for
+TensorBoard.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tfrs_shop.config import Config
+from tfrs_shop.errors import UserError
+from tfrs_shop.settings import load_yaml, to_dict
+
+if TYPE_CHECKING:
+    from tfrs_shop.dataset import ShopData
+    from tfrs_shop.model.shop_model import ShopModel
+
+RUN_NAME = "run.json"
+RUN_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What ``run.json`` says.
+
+    Attributes:
+        data: the data directory.
+        vocabularies: name to the sha256 of its file: a model is good only for the vocabularies it was trained on.
+        finished: whether training came to its end.
+        best_epoch: the epoch, from 1, whose weights are in ``best/``.
+        metrics: validation metrics of that epoch.
+        seconds: of training, all attempts together.
+    """
+
+    data: str
+    vocabularies: dict[str, str]
+    finished: bool = False
+    best_epoch: int = 0
+    metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    seconds: float = 0.0
+
+
+def write_run(directory: Path, info: RunInfo) -> None:
+    """Write ``run.json``, whole or not at all."""
+    temporary = directory / f".{RUN_NAME}.{os.getpid()}"
+    temporary.write_text(json.dumps({"version": RUN_VERSION, **dataclasses.asdict(info)}, indent=2) + "\n")
+    temporary.replace(directory / RUN_NAME)
+
+
+def read_run(directory: str | Path) -> RunInfo:
+    """Read ``run.json``.
+
+    Raises:
+        UserError: `directory` is no run, or of another version.
+    """
+    path = Path(directory) / RUN_NAME
+    if not path.exists():
+        raise UserError(f"{directory}: is no run directory; make one with 'tfrs-shop train --output {directory}'.")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        version = data.pop("version")
+        if version != RUN_VERSION:
+            raise UserError(f"{path}: version {version!r}, but this tfrs_shop reads version {RUN_VERSION}; train again.")
+        return RunInfo(**data)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is broken ({error}); train again.") from None
+
+
+def vocabulary_hashes(data: "ShopData") -> dict[str, str]:
+    """Return vocabulary name to the sha256 of its file."""
+    return {
+        name: hashlib.sha256((data.directory / entry["file"]).read_bytes()).hexdigest()
+        for name, entry in data.manifest.vocabularies.items()
+    }
+
+
+def check_vocabularies(info: RunInfo, data: "ShopData", run: str | Path) -> None:
+    """Raise ``UserError`` naming the first vocabulary of `data` that is not the one the run was trained on."""
+    found = vocabulary_hashes(data)
+    for name in sorted({*info.vocabularies, *found}):
+        if info.vocabularies.get(name) != found.get(name):
+            raise UserError(
+                f"{run}: was trained on another vocabulary of '{name}' than {data.directory} has; "
+                "train again on this data, or give the data it was trained on."
+            )
+
+
+def write_config(directory: Path, config: Config) -> None:
+    """Write the settings of a run as ``config.yaml``."""
+    (directory / "config.yaml").write_text(yaml.safe_dump(to_dict(config), sort_keys=False))
+
+
+def load_run(directory: str | Path, data_directory: str | Path | None = None) -> "tuple[ShopModel, ShopData, RunInfo]":
+    """Return the trained model of a finished run, and its data.
+
+    Args:
+        directory: the run.
+        data_directory: where its data is now, if it was moved.
+
+    Raises:
+        UserError: the run is not finished, or its data is missing or not the same.
+    """
+    import tensorflow as tf
+
+    from tfrs_shop.dataset import open_data
+    from tfrs_shop.model.shop_model import ShopModel
+
+    directory = Path(directory)
+    info = read_run(directory)
+    if not info.finished:
+        raise UserError(f"{directory}: training did not finish; go on with 'tfrs-shop train' and the same --output.")
+    data = open_data(data_directory or info.data)
+    check_vocabularies(info, data, directory)
+    model = ShopModel(data, load_yaml(Config, directory / "config.yaml"))
+    build(model, data)
+    path = tf.train.latest_checkpoint(directory / "best")
+    if path is None:
+        raise UserError(f"{directory / 'best'}: has no weights; train again.")
+    try:
+        tf.train.Checkpoint(model=model).restore(path).assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        reason = str(error).split("\n", 1)[0]
+        raise UserError(f"{path}: does not fit this model ({reason}); train again.") from None
+    return model, data, info
+
+
+def build(model: "ShopModel", data: "ShopData") -> None:
+    """Make the model's weights, by asking it about one row."""
+    row = zero_row(model, data)
+    model.compute_loss(row, training=False)
+
+
+def zero_row(model: "ShopModel", data: "ShopData") -> dict[str, Any]:
+    """Return a batch of one made-up row, of the shapes that ``ShopData.training_windows`` gives."""
+    import tensorflow as tf
+
+    length = model.config.towers.max_history
+    ones = tf.ones([1, length], tf.int32)
+    return {
+        "history_product": ones,
+        "history_event_type": ones,
+        "history_query": 0 * ones,
+        "label": ones,
+        "label_event_type": ones,
+        "label_rating": tf.ones([1, length]),
+        "profile": tf.zeros([1, max(1, len(data.profile))], tf.int32),
+    }
