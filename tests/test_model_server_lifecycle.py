@@ -108,7 +108,7 @@ def test_the_old_version_is_unloaded_only_when_its_last_request_has_ended(tmp_pa
     save_half_plus_two(tmp_path, 1)
     manager = manager_for({"half": tmp_path})
     client = Client(manager)
-    with manager.servable("half") as held:
+    with manager.serving.servable("half") as held:
         save_half_plus_two(tmp_path, 2, two=3.0)
         manager.poll()
         assert states(client) == {"1": "UNLOADING", "2": "AVAILABLE"}

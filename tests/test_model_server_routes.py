@@ -10,7 +10,7 @@ def manager(tmp_path_factory):
     save_half_plus_two(base / "half", 3)
     save_half_plus_two(base / "ot her", 1)
     manager = manager_for({"half": base / "half", "a b": base / "ot her"})
-    manager.set_labels({"half": {"stable": 3, "gone": 2}})
+    manager.serving.set_labels({"half": {"stable": 3, "gone": 2}})
     return manager
 
 

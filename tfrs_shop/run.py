@@ -135,6 +135,8 @@ def build(model: "ShopModel", data: "ShopData") -> None:
     """Make the model's weights, by asking it about one row."""
     row = zero_row(model, data)
     model.compute_loss(row, training=False)
+    # Keras' own flag: BackupAndRestore restores only what is built.
+    model.built = True
 
 
 def zero_row(model: "ShopModel", data: "ShopData") -> dict[str, Any]:

@@ -75,9 +75,8 @@ class ShopSignatures(tf.Module):
         counts = data.catalogue.train_count.astype(np.float64)
         self.most = min(data.catalogue.size, self.k + self.longest_exclusion)
         self.popular = tf.constant(popular[: self.most], tf.int32)
-        # Below every real score, in the order of popularity: a share of all events, between -1 and 0.
         share = counts[popular[: self.most]] / max(counts.sum(), 1.0)
-        self.popular_scores = tf.constant(share - 1.0, tf.float32)
+        self.popular_scores = tf.constant(share, tf.float32)
 
     @property
     def longest_exclusion(self) -> int:
@@ -136,7 +135,7 @@ class ShopSignatures(tf.Module):
 
     @tf.function
     def recommend(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Answer for stored users ``[batch]`` string; an unknown one gets what is popular.
+        """Answer for stored users ``[batch]`` string; an unknown one gets what is popular, scored by its share of events.
 
         Returns:
             ``product_id``, ``title`` ``[batch, k]`` string and ``score`` ``[batch, k]`` float32, best first.
@@ -179,7 +178,7 @@ class ShopSignatures(tf.Module):
     def similar(self, product_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Answer with the products nearest to ``product_id`` ``[batch]``; an unknown one gets what is popular."""
         product = tf.cast(self.product_table.lookup(product_id), tf.int32)
-        scores, found = self.index(tf.math.l2_normalize(tf.gather(self.vectors, product), 1), k=self.most)
+        scores, found = self._nearest(tf.math.l2_normalize(tf.gather(self.vectors, product), 1))
         scores, found = self._or_popular(product > 0, scores, found)
         return self._answer(scores, found, product[:, None])
 
@@ -224,9 +223,14 @@ class ShopSignatures(tf.Module):
         return tf.math.l2_normalize(query, 1) if self.normalize else query
 
     def _recommend(self, rows: dict[str, tf.Tensor], excluded: tf.Tensor) -> dict[str, tf.Tensor]:
-        scores, found = self.index(self._query(rows), k=self.most)
+        scores, found = self._nearest(self._query(rows))
         scores, found = self._or_popular(rows["history_event_type"][:, -1] > 0, scores, found)
         return self._answer(scores, found, excluded)
+
+    def _nearest(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        scores, found = self.index(queries, k=self.most)
+        # ScaNN's op does not say what shape its answer has.
+        return tf.ensure_shape(scores, [None, self.most]), tf.ensure_shape(found, [None, self.most])
 
     def _or_popular(self, known: tf.Tensor, scores: tf.Tensor, found: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return (

@@ -2,21 +2,27 @@
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar
 
 import grpc
 from tensorflow_serving.apis import (
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
+from serving.model_server.inference import classify, fill_spec, multi_inference, regress
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_response, status_response
 from serving.model_server.predict import DEFAULT_SIGNATURE, predict
+from serving.model_server.servable import Servable
 from serving.model_server.status import Code, ServingError, from_exception, invalid
 from serving.model_server.tensor_protos import to_proto
 
@@ -71,7 +77,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        with self._manager.servable(*chosen_version(request.model_spec)) as servable:
+        with self._manager.serving.servable(*chosen_version(request.model_spec)) as servable:
             outputs = predict(servable, signature_name, request.inputs, output_filter=list(request.output_filter))
             response = predict_pb2.PredictResponse()
             response.model_spec.name = request.model_spec.name
@@ -80,6 +86,49 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             for name, array in outputs.items():
                 to_proto(array, response.outputs[name])
             return response
+
+    def Classify(  # noqa: N802
+        self, request: classification_pb2.ClassificationRequest, context: Any
+    ) -> classification_pb2.ClassificationResponse:
+        """Label examples."""
+        return answered(context, lambda: self._classify(request))
+
+    def _classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
+        response = classification_pb2.ClassificationResponse()
+        with self._for_examples(request) as servable:
+            result = classify(servable, request.model_spec.signature_name, request.input)
+            response.result.CopyFrom(result)
+            fill_spec(response.model_spec, servable, request.model_spec)
+        return response
+
+    def Regress(  # noqa: N802
+        self, request: regression_pb2.RegressionRequest, context: Any
+    ) -> regression_pb2.RegressionResponse:
+        """Give examples a value."""
+        return answered(context, lambda: self._regress(request))
+
+    def _regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
+        response = regression_pb2.RegressionResponse()
+        with self._for_examples(request) as servable:
+            response.result.CopyFrom(regress(servable, request.model_spec.signature_name, request.input))
+            fill_spec(response.model_spec, servable, request.model_spec)
+        return response
+
+    def MultiInference(  # noqa: N802
+        self, request: inference_pb2.MultiInferenceRequest, context: Any
+    ) -> inference_pb2.MultiInferenceResponse:
+        """Classify and regress the same examples by several signatures."""
+        return answered(context, lambda: self._multi_inference(request))
+
+    def _multi_inference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
+        spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+        with self._manager.serving.servable(*chosen_version(spec)) as servable:
+            return multi_inference(servable, request)
+
+    def _for_examples(self, request: Any) -> AbstractContextManager[Servable]:
+        if not request.HasField("model_spec"):
+            raise invalid("Missing ModelSpec")
+        return self._manager.serving.servable(*chosen_version(request.model_spec))
 
     def GetModelMetadata(  # noqa: N802
         self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Any
@@ -97,7 +146,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         for field in request.metadata_field:
             if field != "signature_def":
                 raise invalid(f"Metadata field {field} is not supported")
-        with self._manager.servable(*chosen_version(request.model_spec)) as servable:
+        with self._manager.serving.servable(*chosen_version(request.model_spec)) as servable:
             return metadata_response(servable)
 
 

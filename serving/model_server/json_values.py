@@ -66,11 +66,12 @@ def dense_shape(value: Any) -> list[int]:
 def type_error(value: Any, dtype: int) -> ServingError:
     """The error for a JSON value that does not fit the type of its tensor."""
     return invalid(
-        f"JSON Value: {debug_text(value)} Type: {_json_type(value)} is not of expected type: {dtype_name(dtype)}"
+        f"JSON Value: {debug_text(value)} Type: {json_type(value)} is not of expected type: {dtype_name(dtype)}"
     )
 
 
-def _json_type(value: Any) -> str:
+def json_type(value: Any) -> str:
+    """RapidJSON's name of a value's type."""
     if value is None:
         return "Null"
     if isinstance(value, bool):

@@ -3,15 +3,15 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from serving.model_server.bundle_files import fingerprint, has_file_list
 from serving.model_server.servable import Servable
-from serving.model_server.status import Code, ServingError, invalid
+from serving.model_server.serving_map import ServingMap
+from serving.model_server.status import Code, ServingError
 from serving.model_server.version_policy import State, VersionPolicy, VersionSnapshot, next_action, wanted_versions
 from serving.model_server.version_source import scan_versions
 
@@ -51,7 +51,6 @@ class _Version:
     path: Path
     state: State = State.START
     error: ServingError | None = None
-    servable: Servable | None = None
     failures: int = 0
     failed_content: tuple[int, int, int] | None = None
     retry_at: float = 0.0
@@ -69,17 +68,17 @@ class _Model:
     versions: dict[int, _Version] = field(default_factory=dict)
     next_reminder: float = 0.0
     attempted: bool = False
+    polls: int = 0
 
 
 class ModelManager:
-    """Keeps every model's wanted versions in service; looked up by many threads, changed by one."""
+    """Keeps every model's wanted versions in service: the map `serving` holds what requests may use."""
 
     def __init__(self, loader: Loader, *, poll_seconds: float = 1.0) -> None:
         self._loader = loader
         self._poll_seconds = poll_seconds
         self._models: dict[str, _Model] = {}
-        self._serving: dict[str, dict[int, Servable]] = {}
-        self._labels: dict[str, dict[str, int]] = {}
+        self.serving = ServingMap()
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._wake = threading.Event()
@@ -102,10 +101,6 @@ class ModelManager:
                 model.removed = model.removed or name not in named
         self._wake.set()
 
-    def set_labels(self, labels: Mapping[str, Mapping[str, int]]) -> None:
-        """Replace the version labels of all models."""
-        self._labels = {name: dict(of_model) for name, of_model in labels.items()}
-
     def start(self) -> None:
         """Begin to poll and load in a thread of its own."""
         self._thread.start()
@@ -115,44 +110,21 @@ class ModelManager:
         self._stopping = True
         self._wake.set()
 
-    def wait_until_settled(self, stop: Callable[[], bool], names: Sequence[str] | None = None) -> bool:
+    def wait_until_settled(self, stop: Callable[[], bool]) -> bool:
         """Wait until some model has versions on disk and every such model's were tried; False when `stop` says so."""
         with self._changed:
             while not stop():
-                models = [self._models[name] for name in names or self._models]
-                present = [model for model in models if model.found]
-                if present and all(model.attempted for model in present):
+                present = [model for model in self._models.values() if model.found]
+                if not self._models or (present and all(model.attempted for model in present)):
                     return True
                 self._changed.wait(0.1)
         return False
 
-    @contextmanager
-    def servable(self, name: str, version: int | None = None, label: str | None = None) -> Iterator[Servable]:
-        """The version that a request names, by default the latest, kept loaded for the length of the block."""
-        chosen = self.acquire(name, version, label)
-        try:
-            yield chosen
-        finally:
-            chosen.release()
-
-    def acquire(self, name: str, version: int | None, label: str | None) -> Servable:
-        """The version that a request names; the caller must `release` it."""
-        if not name:
-            raise invalid("ModelSpec has no name specified.")
-        if label is not None:
-            version = self._labels.get(name, {}).get(label)
-            if version is None:
-                raise invalid(f"Unrecognized servable version label: {label}")
-        while True:
-            versions = self._serving.get(name)
-            found = None
-            if versions:
-                found = versions[max(versions)] if version is None else versions.get(version)
-            if found is None:
-                wanted = f"Latest({name})" if version is None else f"Specific({name}, {version})"
-                raise ServingError(Code.NOT_FOUND, f"Servable not found for request: {wanted}")
-            if found.acquire():
-                return found
+    def wait_until_tried(self, name: str, stop: Callable[[], bool]) -> None:
+        """Wait until a model's base path was looked at once and what was there was tried."""
+        with self._changed:
+            while not stop() and self._models[name].polls == 0:
+                self._changed.wait(0.1)
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The states of a model's versions, the newest first; NOT_FOUND where there is none."""
@@ -170,10 +142,6 @@ class ModelManager:
                 for number in sorted(versions, reverse=True)
             ]
 
-    def available(self) -> dict[str, list[int]]:
-        """The versions in service, by model."""
-        return {name: sorted(versions) for name, versions in sorted(self._serving.items())}
-
     def poll(self) -> None:
         """Look at the disk once and act until nothing is left to do."""
         with self._polled:
@@ -183,6 +151,7 @@ class ModelManager:
                     pass
                 with self._changed:
                     model.attempted = bool(model.found)
+                    model.polls += 1
                     self._changed.notify_all()
 
     def _run(self) -> None:
@@ -270,19 +239,15 @@ class ModelManager:
                 logger.error("Version %d of %s is not taken into service: %s", number, name, error)
             return
         with self._lock:
-            version.servable, version.failures = servable, 0
-            self._serving = {**self._serving, name: {**self._serving.get(name, {}), number: servable}}
+            version.failures = 0
+            self.serving.put(servable)
             self._enter(version, State.AVAILABLE, None)
         logger.info("Version %d of %s is in service", number, name)
 
     def _unload(self, model: _Model, number: int) -> None:
         version, name = model.versions[number], model.config.name
         with self._lock:
-            rest = {key: servable for key, servable in self._serving[name].items() if key != number}
-            self._serving = {key: value for key, value in self._serving.items() if key != name} | (
-                {name: rest} if rest else {}
-            )
-            servable, version.servable = version.servable, None
+            servable = self.serving.remove(name, number)
             self._enter(version, State.UNLOADING, None)
         threading.Thread(target=self._drain, args=(name, number, version, servable), daemon=True).start()
 

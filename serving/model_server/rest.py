@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from serving.model_server.inference import classify, regress
+from serving.model_server.json_examples import classification_json, parse_examples, regression_json
 from serving.model_server.json_request import parse_predict
 from serving.model_server.json_response import columnar_outputs, predictions
 from serving.model_server.json_writer import error_body
@@ -61,15 +63,22 @@ class RestApi:
         if route.action == "status":
             return status_json(self._manager.status(route.model, route.version))
         if route.action == "metadata":
-            with self._manager.servable(route.model, route.version, route.label) as servable:
+            with self._manager.serving.servable(route.model, route.version, route.label) as servable:
                 return metadata_json(servable)
-        raise ServingError(Code.UNIMPLEMENTED, f"Method {route.action} is not supported")
+        return self._examples(route, body)
+
+    def _examples(self, route: Route, body: bytes) -> bytes:
+        signature_name, examples = parse_examples(body)
+        with self._manager.serving.servable(route.model, route.version, route.label) as servable:
+            if route.action == "classify":
+                return classification_json(classify(servable, signature_name, examples))
+            return regression_json(regress(servable, signature_name, examples))
 
     def _predict(self, route: Route, body: bytes) -> bytes:
         held: list[Servable] = []
 
         def input_types(signature_name: str) -> Mapping[str, int]:
-            servable = self._manager.acquire(route.model, route.version, route.label)
+            servable = self._manager.serving.acquire(route.model, route.version, route.label)
             held.append(servable)
             types = servable.input_types.get(signature_name or DEFAULT_SIGNATURE)
             if types is None:

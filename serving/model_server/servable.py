@@ -6,7 +6,7 @@ import gc
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
@@ -15,6 +15,13 @@ from serving.model_server.json_values import Array
 from serving.model_server.status import Code, ServingError, from_exception
 
 _MAX_CALLABLES = 256
+
+
+class Batcher(Protocol):
+    """Runs requests together with others that arrive at the same time."""
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """As `Servable.run_alone`, with the same answer."""
 
 
 class Servable:
@@ -34,8 +41,9 @@ class Servable:
             key: {alias: signature.inputs[alias].dtype for alias in sorted(signature.inputs)}
             for key, signature in self.signatures.items()
         }
+        self.batcher: Batcher | None = None
         self._session: tf.compat.v1.Session | None = session
-        self._callables: dict[tuple[str, tuple[str, ...], tuple[str, ...]], Any] = {}
+        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
         self._making = threading.Lock()
         self._idle = threading.Condition()
         self._users = 0
@@ -43,33 +51,43 @@ class Servable:
 
     def run(self, signature_name: str, feeds: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """Feed the named inputs of a signature and return the named outputs, errors with TensorFlow's codes."""
-        names = tuple(sorted(feeds))
-        try:
-            run = self._callable(signature_name, names, tuple(outputs))
-            fetched = run(*[feeds[name] for name in names])
-        except tf.errors.OpError as error:
-            raise from_exception(error) from None
+        signature = self.signatures[signature_name]
+        fed = {signature.inputs[alias].name: array for alias, array in feeds.items()}
+        fetched = self.run_tensors(fed, [signature.outputs[alias].name for alias in outputs])
         return dict(zip(outputs, fetched, strict=True))
 
-    def _callable(self, signature_name: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Any:
-        key = (signature_name, inputs, outputs)
-        found = self._callables.get(key)
+    def run_tensors(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """Feed and fetch by the names of tensors, together with other requests where batching is on."""
+        if self.batcher is not None:
+            return self.batcher.run(feeds, fetches)
+        return self.run_alone(feeds, fetches)
+
+    def run_alone(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """Feed and fetch by the names of tensors, in one run of the session."""
+        names = tuple(sorted(feeds))
+        try:
+            run = self._callable(names, tuple(fetches))
+            return list(run(*[feeds[name] for name in names]))
+        except tf.errors.OpError as error:
+            raise from_exception(error) from None
+
+    def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
+        found = self._callables.get((feeds, fetches))
         if found is not None:
             return found
         with self._making:
-            found = self._callables.get(key)
+            found = self._callables.get((feeds, fetches))
             if found is None:
-                signature = self.signatures[signature_name]
-                options = config_pb2.CallableOptions()
-                options.feed.extend(signature.inputs[alias].name for alias in inputs)
-                options.fetch.extend(signature.outputs[alias].name for alias in outputs)
                 if self._session is None:
                     raise ServingError(Code.UNAVAILABLE, f"Version {self.version} of {self.name} is unloaded")
+                options = config_pb2.CallableOptions()
+                options.feed.extend(feeds)
+                options.fetch.extend(fetches)
                 found = self._session._make_callable_from_options(options)
                 if len(self._callables) >= _MAX_CALLABLES:
                     # Every subset of outputs asked for over gRPC has its own; the oldest makes room.
                     self._callables.pop(next(iter(self._callables)))
-                self._callables[key] = found
+                self._callables[(feeds, fetches)] = found
             return found
 
     def acquire(self) -> bool:

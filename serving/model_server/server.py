@@ -107,7 +107,9 @@ class ModelServer:
 
     def _ready_line(self) -> str:
         options = self._options
-        models = [f"{name} {','.join(map(str, numbers))}" for name, numbers in self._manager.available().items()]
+        models = [
+            f"{name} {','.join(map(str, numbers))}" for name, numbers in self._manager.serving.available().items()
+        ]
         rest = f"http://{options.host}:{options.rest_api_port}/v1/models" if options.rest_api_port else "off"
         over_grpc = f"{options.host}:{options.port}" if options.port else "off"
         return f"Ready. Versions in service: {'; '.join(models) or 'none'}. REST: {rest}. gRPC: {over_grpc}"

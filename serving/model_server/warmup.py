@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from serving.model_server.inference import classify, multi_inference, regress
 from serving.model_server.predict import predict
 from serving.model_server.records import read_records
 from serving.model_server.servable import Servable
@@ -55,6 +56,13 @@ def replay(servable: Servable, log: prediction_log_pb2.PredictionLog) -> None:
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
         replay_predict(servable, log.predict_log.request)
+    elif kind == "classify_log":
+        request = log.classify_log.request
+        classify(servable, request.model_spec.signature_name, request.input)
+    elif kind == "regress_log":
+        regress(servable, log.regress_log.request.model_spec.signature_name, log.regress_log.request.input)
+    elif kind == "multi_inference_log":
+        multi_inference(servable, log.multi_inference_log.request)
     elif kind is not None:
         raise ServingError(Code.UNIMPLEMENTED, f"Unsupported log_type for warmup: {kind}")
 

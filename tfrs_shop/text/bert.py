@@ -130,8 +130,9 @@ class BertEncoder(tf_keras.Model):
         self.embeddings = BertEmbeddings(config)
         self.transformer_layers = [BertLayer(config, index, product_dtype) for index in range(config.layers)]
         self.pooler = _dense(config.width, "pooler", "float32", activation="tanh")
-        one_token = tf.ones([1, 1], tf.int32)
-        self({"input_word_ids": one_token, "input_mask": one_token, "input_type_ids": one_token - 1})
+        # Symbolic, so that Keras creates the weights and saves the model for any batch and length.
+        names = ("input_word_ids", "input_mask", "input_type_ids")
+        self({name: tf_keras.Input([None], dtype=tf.int32, name=name) for name in names})
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> dict[str, object]:
         """Encode token ids.
@@ -162,7 +163,7 @@ class BertEncoder(tf_keras.Model):
 
 
 def load_exported(path: Path, product_dtype: str) -> BertEncoder | None:
-    """Return the encoder that `BertEncoder.export` saved to `path`, with another `product_dtype`; None for other models."""
+    """Return the encoder that `BertEncoder.export` saved to `path`, in `product_dtype`; None for other models."""
     if not (path / _CONFIG_FILE).is_file():
         return None
     config = BertConfig(**json.loads((path / _CONFIG_FILE).read_text(encoding="utf-8")))

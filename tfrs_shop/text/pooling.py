@@ -12,7 +12,9 @@ Pooling = Literal["mean", "cls", "concat"]
 def check_pooling(pooling: str) -> None:
     """Raise UserError unless `pooling` is known."""
     if pooling not in get_args(Pooling):
-        raise UserError(f"pooling must be one of mean, cls, concat, not {pooling!r}.{suggest(pooling, get_args(Pooling))}")
+        raise UserError(
+            f"pooling must be one of mean, cls, concat, not {pooling!r}.{suggest(pooling, get_args(Pooling))}"
+        )
 
 
 def pool(sequence_output: tf.Tensor, mask: tf.Tensor, pooling: str) -> tf.Tensor:

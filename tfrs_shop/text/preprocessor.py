@@ -5,6 +5,7 @@ and the sharp s; BERT does not. So text is normalised here, and FastBertTokenize
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import tensorflow as tf
 import tensorflow_text as tf_text
@@ -27,7 +28,7 @@ class BertPreprocessor(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return `input_word_ids`, `input_mask`, `input_type_ids` `[batch, sequence_length]` int32 of `texts` `[batch]`."""
+        """Return `input_word_ids`, `input_mask` and `input_type_ids`, `[batch, sequence_length]` int32."""
         return self._pack([self._tokenize(texts)], self.sequence_length)
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
@@ -43,13 +44,13 @@ class BertPreprocessor(tf.Module):
         """
         return self._pack(segments, seq_length)
 
-    def export(self, path: str) -> None:
+    def export(self, path: Path) -> None:
         """Save to the directory `path` for `hub.load`, `hub.KerasLayer` and `tf.saved_model.load`."""
         for dimensions in (2, 3):
             ids = tf.RaggedTensorSpec([None] * dimensions, tf.int32)
             for segments in (1, 2):
                 self.bert_pack_inputs.get_concrete_function([ids] * segments, seq_length=tf.TensorSpec([], tf.int32))
-        tf.saved_model.save(self, path)
+        tf.saved_model.save(self, str(path))
 
     def _tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         return self._tokenizer.tokenize(_uncased(texts))
@@ -57,10 +58,8 @@ class BertPreprocessor(tf.Module):
     def _pack(self, segments: list[tf.RaggedTensor], seq_length: tf.Tensor | int) -> dict[str, tf.Tensor]:
         segments = [ids.merge_dims(1, -1) if ids.ragged_rank > 1 else ids for ids in segments]
         room = seq_length - len(segments) - 1
-        if len(segments) == 1:
-            trimmed = [segments[0][:, :room]]
-        else:
-            trimmed = tf_text.RoundRobinTrimmer(room).trim(segments)
+        # For one segment a slice says the same as the trimmer, without its op.
+        trimmed = [segments[0][:, :room]] if len(segments) == 1 else tf_text.RoundRobinTrimmer(room).trim(segments)
         combined, types = tf_text.combine_segments(trimmed, self._start, self._end)
         word_ids, mask = tf_text.pad_model_inputs(combined, seq_length, self._pad)
         type_ids, _ = tf_text.pad_model_inputs(types, seq_length)
