@@ -150,7 +150,7 @@ def lookup_table(values: list[bytes]) -> tf.lookup.StaticHashTable:
 def left_padded(ragged: tf.RaggedTensor, length: Any, default: Any) -> tf.Tensor:
     """Return the last `length` values of each row as ``[batch, length]``, padded with `default` on the left."""
     newest_first = ragged[:, ::-1].to_tensor(default)[:, :length]
-    missing = length - tf.shape(newest_first)[1]
+    missing = tf.cast(length, tf.int32) - tf.shape(newest_first)[1]
     return tf.pad(newest_first, [[0, 0], [0, missing]], constant_values=default)[:, ::-1]
 
 
@@ -160,7 +160,8 @@ def _training_rows(
     history = _looked_up_history(batch, tables)
     target = _looked_up_target(batch, tables)
     # A whole number of windows: the newest is full, the oldest is padded.
-    windows = tf.maximum((history["history_product"].bounding_shape()[1] + length - 1) // length, 1)
+    longest = tf.cast(history["history_product"].bounding_shape()[1], tf.int32)
+    windows = tf.maximum((longest + length - 1) // length, 1)
     padded = {name: left_padded(values, windows * length, 0) for name, values in history.items()}
     ratings = left_padded(batch["history_rating"], windows * length, float("nan"))
 

@@ -33,6 +33,7 @@ _IGNORED = (
     "xla_gpu_compilation_enabled",
     "grpc_channel_arguments",
 )
+_BATCHING_THREADS = 128
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,14 @@ class Options:
     tensorflow_session_parallelism: int
     tensorflow_intra_op_parallelism: int
     tensorflow_inter_op_parallelism: int
+    rest_api_enable_cors_support: bool
+    model_config_file: Path | None
+    model_config_file_poll_wait_seconds: int
+    allow_version_labels_for_unavailable_models: bool
+    monitoring_config_file: Path | None
+    enable_batching: bool
+    batching_parameters_file: Path | None
+    enable_grpc_healthcheck_service: bool
     rest_api_max_body_bytes: int
     require_file_list: bool
     drain_seconds: float
@@ -73,6 +82,10 @@ def parse_flags(arguments: Sequence[str]) -> Options:
             raise UserError(f"--{name}: unknown flag.{suggest(name, known)} See --help.")
     given = parser.parse_args(arguments)
     values = {name: value for name, value in vars(given).items() if name not in _IGNORED}
+    for name in ("rest_api_num_threads", "grpc_max_threads"):
+        if values[name] is None:
+            # A request that waits for its batch keeps a thread.
+            values[name] = _BATCHING_THREADS if given.enable_batching else 4 * (os.cpu_count() or 1)
     values["saved_model_tags"] = tuple(given.saved_model_tags.split(","))
     options = Options(**values)
     _check(options)
@@ -80,8 +93,12 @@ def parse_flags(arguments: Sequence[str]) -> Options:
 
 
 def _check(options: Options) -> None:
-    if options.model_base_path is None:
-        raise UserError("--model_base_path: missing; give the directory that holds the version directories.")
+    if options.model_base_path is None and options.model_config_file is None:
+        raise UserError(
+            "--model_base_path: missing; give the directory that holds the version directories, or --model_config_file."
+        )
+    if options.batching_parameters_file is not None and not options.enable_batching:
+        raise UserError("--batching_parameters_file is set without --enable_batching.")
     if options.port == 0 and options.rest_api_port == 0:
         raise UserError("--port and --rest_api_port are both 0; at least one must be a port to listen on.")
     if options.port == options.rest_api_port:
@@ -92,6 +109,8 @@ def _check(options: Options) -> None:
     for name in ("rest_api_num_threads", "grpc_max_threads", "rest_api_max_body_bytes"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name}={getattr(options, name)}: must be at least 1.")
+    if options.model_config_file is not None and options.model_config_file_poll_wait_seconds < 0:
+        raise UserError("--model_config_file_poll_wait_seconds: must be 0 (read once) or more.")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -108,7 +127,6 @@ def _boolean(text: str) -> bool:
 
 
 def _parser() -> _Parser:
-    threads = 4 * (os.cpu_count() or 1)
     parser = _Parser(
         prog="python -m serving.model_server",
         description="Serve SavedModels with tensorflow_model_server's flags and protocol.",
@@ -129,9 +147,9 @@ def _parser() -> _Parser:
     flag("model_base_path", Path, None, "directory that holds the version directories")
     flag("rest_api_port", int, 0, "port of the REST API; 0 is off")
     flag("port", int, 8500, "port of the gRPC API; 0 is off")
-    flag("rest_api_num_threads", int, threads, "threads that answer REST requests")
+    flag("rest_api_num_threads", int, None, "threads that answer REST requests")
     flag("rest_api_timeout_in_ms", int, 30000, "time for a REST answer; 0 is no limit")
-    flag("grpc_max_threads", int, threads, "threads that answer gRPC calls")
+    flag("grpc_max_threads", int, None, "threads that answer gRPC calls")
     flag("file_system_poll_wait_seconds", int, 1, "seconds between looks for new versions; 0 looks once")
     flag("max_num_load_retries", int, 5, "how often a failed load is tried again")
     flag("load_retry_interval_micros", int, 60_000_000, "microseconds between tries to load")
@@ -141,6 +159,19 @@ def _parser() -> _Parser:
     flag("tensorflow_session_parallelism", int, 0, "threads of a session, both pools; 0 is automatic")
     flag("tensorflow_intra_op_parallelism", int, 0, "threads within one op; 0 is automatic")
     flag("tensorflow_inter_op_parallelism", int, 0, "threads across ops; 0 is automatic")
+    flag("rest_api_enable_cors_support", _boolean, False, "send CORS headers with REST answers")
+    flag("model_config_file", Path, None, "ModelServerConfig in text format: several models, policies, labels")
+    flag("model_config_file_poll_wait_seconds", int, 0, "seconds between looks at --model_config_file; 0 reads it once")
+    flag(
+        "allow_version_labels_for_unavailable_models",
+        _boolean,
+        False,
+        "give labels to versions that are not loaded yet",
+    )
+    flag("monitoring_config_file", Path, None, "MonitoringConfig in text format: Prometheus metrics on the REST port")
+    flag("enable_batching", _boolean, False, "run requests that arrive together as one batch")
+    flag("batching_parameters_file", Path, None, "BatchingParameters in text format")
+    flag("enable_grpc_healthcheck_service", _boolean, False, "answer grpc.health.v1.Health")
     own = "not a flag of tensorflow_model_server: "
     flag("host", str, "127.0.0.1", own + "address to listen on, for REST and gRPC")
     flag("rest_api_max_body_bytes", int, 100 << 20, own + "larger request bodies are answered with 413")

@@ -1,6 +1,7 @@
-"""The gRPC services: PredictionService and ModelService on the stubs of tensorflow-serving-api."""
+"""PredictionService on the stubs of tensorflow-serving-api, and how a gRPC call ends."""
 
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar
@@ -9,18 +10,17 @@ import grpc
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
-    get_model_status_pb2,
     inference_pb2,
     model_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
 
+from serving.model_server import metrics
 from serving.model_server.inference import classify, fill_spec, multi_inference, regress
 from serving.model_server.manager import ModelManager
-from serving.model_server.messages import metadata_response, status_response
+from serving.model_server.messages import metadata_response
 from serving.model_server.predict import DEFAULT_SIGNATURE, predict
 from serving.model_server.servable import Servable
 from serving.model_server.status import Code, ServingError, from_exception, invalid
@@ -47,10 +47,28 @@ def answered(context: grpc.ServicerContext, answer: Callable[[], Answer]) -> Ans
     try:
         return answer()
     except Exception as error:
-        known = from_exception(error)
-        if known.code is Code.INTERNAL and not isinstance(error, ServingError):
-            logger.exception("A gRPC call failed")
+        abort(context, _known(error))
+
+
+def counted(context: grpc.ServicerContext, model: str, api: str, answer: Callable[[], Answer]) -> Answer:
+    """As `answered`, and count the request and its time."""
+    start = time.perf_counter()
+    try:
+        result = answer()
+    except Exception as error:
+        known = _known(error)
+        metrics.REQUEST_COUNT.add(model, known.code.name)
         abort(context, known)
+    metrics.REQUEST_LATENCY.add(model, api, "GRPC", value=(time.perf_counter() - start) * 1e6)
+    metrics.REQUEST_COUNT.add(model, Code.OK.name)
+    return result
+
+
+def _known(error: Exception) -> ServingError:
+    known = from_exception(error)
+    if known.code is Code.INTERNAL and not isinstance(error, ServingError):
+        logger.exception("A gRPC call failed")
+    return known
 
 
 def chosen_version(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | None]:
@@ -71,7 +89,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: N802
         """Run a signature on tensors."""
-        return answered(context, lambda: self._predict(request))
+        return counted(context, request.model_spec.name, "Predict", lambda: self._predict(request))
 
     def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         if not request.HasField("model_spec"):
@@ -91,7 +109,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: classification_pb2.ClassificationRequest, context: Any
     ) -> classification_pb2.ClassificationResponse:
         """Label examples."""
-        return answered(context, lambda: self._classify(request))
+        return counted(context, request.model_spec.name, "Classify", lambda: self._classify(request))
 
     def _classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
         response = classification_pb2.ClassificationResponse()
@@ -105,7 +123,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self, request: regression_pb2.RegressionRequest, context: Any
     ) -> regression_pb2.RegressionResponse:
         """Give examples a value."""
-        return answered(context, lambda: self._regress(request))
+        return counted(context, request.model_spec.name, "Regress", lambda: self._regress(request))
 
     def _regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
         response = regression_pb2.RegressionResponse()
@@ -148,24 +166,3 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 raise invalid(f"Metadata field {field} is not supported")
         with self._manager.serving.servable(*chosen_version(request.model_spec)) as servable:
             return metadata_response(servable)
-
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Answers the states of versions."""
-
-    def __init__(self, manager: ModelManager) -> None:
-        self._manager = manager
-
-    def GetModelStatus(  # noqa: N802
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: Any
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        """The state of one version, or of all that a model has or had."""
-        return answered(context, lambda: self._status(request))
-
-    def _status(
-        self, request: get_model_status_pb2.GetModelStatusRequest
-    ) -> get_model_status_pb2.GetModelStatusResponse:
-        if not request.HasField("model_spec"):
-            raise invalid("Missing ModelSpec")
-        name, version, _ = chosen_version(request.model_spec)
-        return status_response(self._manager.status(name, version))

@@ -1,5 +1,6 @@
 """Classify, Regress and MultiInference: serialized Examples through a signature, with TensorFlow Serving's checks."""
 
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import classification_pb2, inference_pb2, input_pb2, model_pb2, regression_pb2
 
+from serving.model_server import metrics
 from serving.model_server.dtypes import dtype_name, dtype_of
 from serving.model_server.json_values import Array
 from serving.model_server.predict import DEFAULT_SIGNATURE
@@ -29,14 +31,18 @@ def classify(
 ) -> classification_pb2.ClassificationResult:
     """Labels and scores for each example."""
     plan = _classification_plan(_signature(servable, signature_name))
+    start = time.perf_counter()
     count, fetched = _run(servable, {plan.feed}, set(plan.fetches.values()), examples)
+    metrics.RUNTIME_LATENCY.add(servable.name, "Classify", "TF1", value=(time.perf_counter() - start) * 1e6)
     return _classification(plan, count, fetched)
 
 
 def regress(servable: Servable, signature_name: str, examples: input_pb2.Input) -> regression_pb2.RegressionResult:
     """A value for each example."""
     plan = _regression_plan(_signature(servable, signature_name))
+    start = time.perf_counter()
     count, fetched = _run(servable, {plan.feed}, set(plan.fetches.values()), examples)
+    metrics.RUNTIME_LATENCY.add(servable.name, "Regress", "TF1", value=(time.perf_counter() - start) * 1e6)
     return _regression(plan, count, fetched)
 
 
@@ -128,6 +134,8 @@ def _run(
         raise invalid("Input is empty.")
     tensor = np.empty(len(serialized), dtype=object)
     tensor[:] = serialized
+    metrics.EXAMPLE_COUNTS.add(servable.name, value=len(serialized))
+    metrics.EXAMPLE_COUNT_TOTAL.add(servable.name, by=len(serialized))
     names = sorted(fetches)
     fetched = servable.run_tensors(dict.fromkeys(sorted(feeds), tensor), names)
     return len(serialized), dict(zip(names, fetched, strict=True))

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.framework import op_def_registry
 
+from serving.model_server import metrics
+from serving.model_server.batching import BatchScheduler
 from serving.model_server.bundle_files import check_files, has_file_list
 from serving.model_server.servable import Servable, open_saved_model
 from serving.model_server.status import Code, ServingError, from_exception
@@ -28,6 +31,7 @@ class LoadOptions:
     tags: tuple[str, ...] = ("serve",)
     warm_up: bool = True
     warm_up_repeats: int = 1
+    batching: BatchScheduler | None = None
 
 
 def load_version(
@@ -41,13 +45,14 @@ def load_version(
             Code.FAILED_PRECONDITION,
             "The version directory is not complete: assets.extra/files.json, which other versions have, is missing",
         )
-    servable = None
+    servable, start = None, time.perf_counter()
     try:
         _register_ops(path)
         servable = open_saved_model(name, version, path, options.session_config, list(options.tags))
         warmed = warm_up(servable, path, repeats=options.warm_up_repeats) if options.warm_up else 0
         golden = check_golden(servable, path)
     except Exception as error:
+        metrics.LOAD_ATTEMPTS.add(str(path), "fail")
         if servable is not None:
             servable.close()
         if not isinstance(error, tf.errors.OpError | ServingError):
@@ -55,6 +60,10 @@ def load_version(
             text = str(error).strip().splitlines()
             raise ServingError(Code.FAILED_PRECONDITION, text[0] if text else type(error).__name__) from None
         raise from_exception(error) from None
+    if options.batching is not None:
+        servable.batcher = options.batching.batcher_for(servable)
+    metrics.LOAD_ATTEMPTS.add(str(path), "success")
+    metrics.LOAD_LATENCY.add(str(path), by=int((time.perf_counter() - start) * 1e6))
     logger.info("Loaded version %d of %s from %s (%d warm-up requests, %d golden)", version, name, path, warmed, golden)
     return servable
 

@@ -1,9 +1,11 @@
 """REST requests to answers: one pure step from method, path and body to status and body."""
 
 import logging
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from serving.model_server import metrics
 from serving.model_server.inference import classify, regress
 from serving.model_server.json_examples import classification_json, parse_examples, regression_json
 from serving.model_server.json_request import parse_predict
@@ -19,6 +21,11 @@ from serving.model_server.status import HTTP_STATUS, Code, ServingError, from_ex
 logger = logging.getLogger(__name__)
 
 JSON = "application/json"
+_CORS_HEADERS = (
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "POST, GET"),
+    ("Access-Control-Allow-Headers", "Content-Type"),
+)
 
 
 class Answer(NamedTuple):
@@ -38,22 +45,32 @@ def error_answer(error: ServingError) -> Answer:
 class RestApi:
     """Answers what lies below ``/v1/``."""
 
-    def __init__(self, manager: ModelManager) -> None:
+    def __init__(self, manager: ModelManager, *, enable_cors: bool = False) -> None:
         self._manager = manager
+        self._headers = _CORS_HEADERS if enable_cors else ()
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answer one request; every failure becomes a status and a JSON error, never an exception."""
+        start = time.perf_counter()
+        route, code = Route("", ""), Code.OK
         try:
             if method == "OPTIONS":
-                return _preflight(headers.get("origin", ""))
-            return Answer(200, self._dispatch(parse_route(method, path), body))
+                answer, code = _preflight(headers.get("origin", ""))
+            else:
+                route = parse_route(method, path)
+                answer = Answer(200, self._dispatch(route, body))
         except VersionOutOfRangeError as error:
-            return Answer(HTTP_STATUS[error.code], b"")
+            answer, code = Answer(HTTP_STATUS[error.code], b""), error.code
         except Exception as error:
             known = from_exception(error)
             if known.code is Code.INTERNAL and not isinstance(error, ServingError):
                 logger.exception("Failed to answer %s %s", method, path)
-            return error_answer(known)
+            answer, code = error_answer(known), known.code
+        if code is Code.OK:
+            api = route.action if method == "POST" else ""
+            metrics.REQUEST_LATENCY.add(route.model, api, "REST", value=(time.perf_counter() - start) * 1e6)
+        metrics.REQUEST_COUNT.add(route.model, code.name)
+        return answer._replace(headers=self._headers) if self._headers else answer
 
     def _dispatch(self, route: Route, body: bytes) -> bytes:
         if route.action == "predict":
@@ -96,7 +113,7 @@ class RestApi:
                 servable.release()
 
 
-def _preflight(origin: str) -> Answer:
+def _preflight(origin: str) -> tuple[Answer, Code]:
     if "http://" in origin or "https://" in origin:
-        return Answer(200, b"", content_type="")
-    return Answer(400, b"", content_type="")
+        return Answer(200, b"", content_type=""), Code.OK
+    return Answer(400, b"", content_type=""), Code.FAILED_PRECONDITION

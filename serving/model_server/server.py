@@ -3,23 +3,33 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
+from serving.model_server import metrics
+from serving.model_server.batching import BatchingOptions, BatchScheduler
+from serving.model_server.config_files import read_batching_parameters, read_model_config, read_monitoring_config
 from serving.model_server.flags import Options
-from serving.model_server.grpc_services import ModelService, PredictionService
+from serving.model_server.grpc_health import HealthService
+from serving.model_server.grpc_model_service import ModelService
+from serving.model_server.grpc_services import PredictionService
 from serving.model_server.http_parser import Request
 from serving.model_server.http_server import HttpLimits, HttpServer, html_error
 from serving.model_server.loader import LoadOptions, load_version
-from serving.model_server.manager import Loader, ModelConfig, ModelManager
+from serving.model_server.manager import Loader, ModelManager
+from serving.model_server.model_configs import ModelConfigs, single_model, watch_config_file
 from serving.model_server.rest import Answer, RestApi
 from serving.model_server.routes import API_PREFIX
 from serving.model_server.servable import Servable
+from serving.model_server.status import ServingError
 from tfrs_shop.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +38,7 @@ logger = logging.getLogger(__name__)
 LINGER_SECONDS = 0.5
 # Threads hand over the interpreter after this long, so that loading a model does not hold up requests.
 SWITCH_SECONDS = 0.001
+METRICS_PATH = "/monitoring/prometheus/metrics"
 
 
 class ModelServer:
@@ -35,9 +46,16 @@ class ModelServer:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._manager = ModelManager(_loader(options), poll_seconds=options.file_system_poll_wait_seconds)
-        self._rest = RestApi(self._manager)
         self._stop = asyncio.Event()
+        self._stopped = threading.Event()
+        self._manager = ModelManager(_loader(options), poll_seconds=options.file_system_poll_wait_seconds)
+        self._configs = ModelConfigs(
+            self._manager, allow_unavailable_labels=options.allow_version_labels_for_unavailable_models
+        )
+        self._door = FrontDoor(
+            RestApi(self._manager, enable_cors=options.rest_api_enable_cors_support), _metrics_path(options)
+        )
+        self._health = HealthService()
 
     async def run(self) -> None:
         """Load, listen, say so, and serve until SIGTERM or SIGINT."""
@@ -48,20 +66,37 @@ class ModelServer:
         gc.collect()
         gc.freeze()
         sys.setswitchinterval(SWITCH_SECONDS)
-        options = self._options
-        assert options.model_base_path is not None
-        self._manager.configure([ModelConfig(options.model_name, options.model_base_path.absolute())])
+        self._configure()
         self._manager.start()
         try:
-            if not await loop.run_in_executor(None, self._manager.wait_until_settled, self._stop.is_set):
-                return
-            await self._serve()
+            if await loop.run_in_executor(None, self._manager.wait_until_settled, self._stop.is_set):
+                await self._serve()
         finally:
+            self._stopped.set()
             self._manager.stop()
+
+    def _configure(self) -> None:
+        options, path = self._options, self._options.model_config_file
+        if path is None:
+            assert options.model_base_path is not None
+            config = single_model(options.model_name, options.model_base_path)
+        else:
+            config = read_model_config(path)
+        try:
+            self._configs.apply(config)
+        except ServingError as error:
+            source = f"--model_config_file={path}" if path else "--model_base_path"
+            raise UserError(f"{source}: {error.message}") from None
+        if path is not None and options.model_config_file_poll_wait_seconds > 0:
+            watched = (path, self._configs, options.model_config_file_poll_wait_seconds, self._stopped)
+            threading.Thread(target=watch_config_file, args=watched, daemon=True).start()
 
     async def _serve(self) -> None:
         options = self._options
-        rest = HttpServer(self.answer, threads=options.rest_api_num_threads, limits=_limits(options))
+        limits = HttpLimits(
+            max_body_bytes=options.rest_api_max_body_bytes, answer_seconds=options.rest_api_timeout_in_ms / 1000
+        )
+        rest = HttpServer(self._door.answer, threads=options.rest_api_num_threads, limits=limits)
         grpc_server = self._start_grpc() if options.port else None
         if options.rest_api_port:
             try:
@@ -73,16 +108,11 @@ class ModelServer:
         print(self._ready_line(), flush=True)
         await self._stop.wait()
         logger.info("Draining: running requests finish, new ones go elsewhere")
+        self._health.stop()
         stopped = grpc_server.stop(options.drain_seconds) if grpc_server else None
         await rest.drain(options.drain_seconds, LINGER_SECONDS)
         if stopped is not None:
             await asyncio.get_running_loop().run_in_executor(None, stopped.wait, options.drain_seconds)
-
-    def answer(self, request: Request) -> Answer:
-        """Answer one HTTP request."""
-        if API_PREFIX.fullmatch(request.path) is None:
-            return html_error(404)
-        return self._rest.answer(request.method, request.path, request.headers, request.body)
 
     def _start_grpc(self) -> grpc.Server:
         options = self._options
@@ -95,7 +125,10 @@ class ModelServer:
             ],
         )
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self._manager), server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._manager), server)
+        model_service = ModelService(self._manager, self._configs, self._stop.is_set)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(model_service, server)
+        if options.enable_grpc_healthcheck_service:
+            self._health.add_to(server)
         try:
             bound = server.add_insecure_port(f"{options.host}:{options.port}")
         except RuntimeError:
@@ -107,12 +140,61 @@ class ModelServer:
 
     def _ready_line(self) -> str:
         options = self._options
-        models = [
-            f"{name} {','.join(map(str, numbers))}" for name, numbers in self._manager.serving.available().items()
-        ]
+        available = self._manager.serving.available()
+        models = [f"{name} {','.join(map(str, numbers))}" for name, numbers in available.items()]
         rest = f"http://{options.host}:{options.rest_api_port}/v1/models" if options.rest_api_port else "off"
         over_grpc = f"{options.host}:{options.port}" if options.port else "off"
         return f"Ready. Versions in service: {'; '.join(models) or 'none'}. REST: {rest}. gRPC: {over_grpc}"
+
+
+class FrontDoor:
+    """Sends an HTTP request to the API or to the metrics, and turns away what is neither."""
+
+    def __init__(self, rest: RestApi, metrics_path: str | None) -> None:
+        self._rest = rest
+        self._metrics_path = metrics_path
+
+    def answer(self, request: Request) -> Answer:
+        """Answer one HTTP request."""
+        path = request.path
+        if self._metrics_path is not None and path.partition("?")[0].partition("#")[0] == self._metrics_path:
+            if path != self._metrics_path:
+                text = f"Unexpected path: {path}. Should be {self._metrics_path}"
+                return Answer(400, text.encode(), "text/plain")
+            return Answer(200, metrics.page(), "text/plain")
+        if API_PREFIX.fullmatch(path) is None:
+            return html_error(404)
+        return self._rest.answer(request.method, path, request.headers, request.body)
+
+
+def _metrics_path(options: Options) -> str | None:
+    if options.monitoring_config_file is None:
+        return None
+    prometheus = read_monitoring_config(options.monitoring_config_file).prometheus_config
+    return (prometheus.path or METRICS_PATH) if prometheus.enable else None
+
+
+def _batching(options: Options) -> BatchScheduler | None:
+    if not options.enable_batching:
+        return None
+    given = read_batching_parameters(options.batching_parameters_file) if options.batching_parameters_file else None
+
+    def value(name: str, default: int) -> int:
+        return int(getattr(given, name).value) if given is not None and given.HasField(name) else default
+
+    try:
+        return BatchScheduler(
+            BatchingOptions(
+                max_batch_size=value("max_batch_size", 1000),
+                batch_timeout_seconds=value("batch_timeout_micros", 0) / 1e6,
+                max_enqueued_batches=value("max_enqueued_batches", 10),
+                threads=value("num_batch_threads", os.cpu_count() or 1),
+                allowed_batch_sizes=tuple(given.allowed_batch_sizes) if given is not None else (),
+                pad_variable_length_inputs=given is not None and given.pad_variable_length_inputs,
+            )
+        )
+    except ServingError as error:
+        raise UserError(f"--batching_parameters_file={options.batching_parameters_file}: {error.message}.") from None
 
 
 def _loader(options: Options) -> Loader:
@@ -125,20 +207,15 @@ def _loader(options: Options) -> Loader:
         tags=options.saved_model_tags,
         warm_up=options.enable_model_warmup,
         warm_up_repeats=max(options.num_request_iterations_for_warmup, 1),
+        batching=_batching(options),
     )
 
-    def load(name: str, version: int, path: object, *, file_list_required: bool) -> Servable:
-        return load_version(name, version, path, load_options, file_list_required=file_list_required)  # type: ignore[arg-type]
+    def load(name: str, version: int, path: Path, *, file_list_required: bool) -> Servable:
+        return load_version(name, version, path, load_options, file_list_required=file_list_required)
 
     return Loader(
         load,
         max_retries=options.max_num_load_retries,
         retry_seconds=options.load_retry_interval_micros / 1e6,
         file_list_required=options.require_file_list,
-    )
-
-
-def _limits(options: Options) -> HttpLimits:
-    return HttpLimits(
-        max_body_bytes=options.rest_api_max_body_bytes, answer_seconds=options.rest_api_timeout_in_ms / 1000
     )

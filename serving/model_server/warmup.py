@@ -1,5 +1,6 @@
 """The requests that a bundle carries: warm-up before traffic, and golden requests whose answers must match."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from serving.model_server import metrics
 from serving.model_server.inference import classify, multi_inference, regress
 from serving.model_server.predict import predict
 from serving.model_server.records import read_records
@@ -26,15 +28,22 @@ ABSOLUTE_TOLERANCE = 1e-4
 
 def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1) -> int:
     """Replay the bundle's warm-up requests and return how many there were; a failing one fails the version."""
-    count = 0
-    for log in _logs(version_dir / WARMUP_FILE):
-        for _ in range(repeats):
-            replay(servable, log)
-        count += 1
-        if count > MAX_WARMUP_RECORDS:
-            raise invalid(
-                f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {version_dir / WARMUP_FILE}"
-            )
+    count, start, status = 0, time.perf_counter(), "OK"
+    try:
+        for log in _logs(version_dir / WARMUP_FILE):
+            for _ in range(repeats):
+                replay(servable, log)
+            count += 1
+            if count > MAX_WARMUP_RECORDS:
+                path = version_dir / WARMUP_FILE
+                raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
+    except ServingError as error:
+        status = error.code.name
+        raise
+    finally:
+        if count:
+            metrics.WARMUP_RECORDS.add(str(version_dir), status, by=count)
+            metrics.WARMUP_LATENCY.add(str(version_dir), status, value=(time.perf_counter() - start) * 1e6)
     return count
 
 

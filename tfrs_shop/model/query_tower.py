@@ -97,4 +97,5 @@ class TransformerBlock(tf_keras.layers.Layer):
         # A padded position sees nothing: a large negative number instead of infinity keeps its softmax finite.
         scores = tf.where(allowed, tf.cast(scores, tf.float32), -1e9)
         weights = self.dropout(tf.cast(tf.nn.softmax(scores), events.dtype), training=training)
-        return tf.reshape(tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3]), [batch, length, -1])
+        attended = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
+        return tf.reshape(attended, [batch, length, self.heads * self.head_width])

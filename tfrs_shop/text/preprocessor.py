@@ -10,6 +10,13 @@ from pathlib import Path
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+# BERT takes a word of more than 100 letters for unknown. tensorflow_text counts bytes, and 34 Thai letters are more
+# than 100; so it gets room, and long words of ASCII are made unknown here. What still differs from BERT are words
+# of 101 letters and more in other scripts: up to 400 bytes they are read.
+_LONGEST_WORD = 100
+_TOO_LONG = f"[0-9a-z]{{{_LONGEST_WORD + 1},}}"  # RE2 runs out of memory on this with a class of Unicode letters
+_NO_WORDPIECE = "\ue000"  # a private character: none is left when this is put in, and no vocabulary has it
+
 
 class BertPreprocessor(tf.Module):
     """Text to the input dict of a BERT encoder, to be saved and loaded as a TF-Hub preprocessor.
@@ -24,7 +31,9 @@ class BertPreprocessor(tf.Module):
         self.sequence_length = sequence_length
         pieces = list(vocabulary)
         self._start, self._end, self._pad = (pieces.index(name) for name in ("[CLS]", "[SEP]", "[PAD]"))
-        self._tokenizer = tf_text.FastBertTokenizer(pieces, token_out_type=tf.int32, support_detokenization=False)
+        self._tokenizer = tf_text.FastBertTokenizer(
+            pieces, token_out_type=tf.int32, support_detokenization=False, max_bytes_per_word=4 * _LONGEST_WORD
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -76,4 +85,5 @@ def _uncased(texts: tf.Tensor) -> tf.Tensor:
     texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
     # Lower-casing a whole string knows the final sigma; BERT lower-cases letter by letter.
     texts = tf.strings.regex_replace(texts, "Σ", "σ")
-    return tf.strings.lower(texts, encoding="utf-8")
+    texts = tf.strings.lower(texts, encoding="utf-8")
+    return tf.strings.regex_replace(texts, _TOO_LONG, _NO_WORDPIECE)

@@ -1,0 +1,258 @@
+"""Dynamic batching: requests of one kind that arrive together run as one, with the answers they would have had alone.
+
+What is together in a batch has the same servable, tensors, types, and shapes but for the first dimension. A request
+that cannot be part of a batch runs alone: a scalar input, inputs of different length, more rows than a batch may have,
+a signature whose shapes say that an output is not one row for each input row. When a batch fails, or turns out to
+have outputs of another length, its requests are run again one by one.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from serving.model_server import metrics
+from serving.model_server.json_values import Array
+from serving.model_server.servable import Servable
+from serving.model_server.status import Code, ServingError, from_exception, invalid
+
+
+@dataclass(frozen=True)
+class BatchingOptions:
+    """How batches are formed, with TensorFlow Serving's defaults; sizes are in rows."""
+
+    max_batch_size: int = 1000
+    batch_timeout_seconds: float = 0.0
+    max_enqueued_batches: int = 10
+    threads: int = 1
+    allowed_batch_sizes: tuple[int, ...] = ()
+    pad_variable_length_inputs: bool = False
+
+    def __post_init__(self) -> None:
+        sizes = self.allowed_batch_sizes
+        if sizes and sizes[-1] != self.max_batch_size:
+            raise invalid(
+                f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was {sizes[-1]}; "
+                f"expected {self.max_batch_size}"
+            )
+        if list(sizes) != sorted(set(sizes)) or (sizes and sizes[0] < 1):
+            raise invalid("The entries of allowed_batch_sizes must be positive and in increasing order")
+        if min(self.max_batch_size, self.max_enqueued_batches, self.threads) < 1 or self.batch_timeout_seconds < 0:
+            raise invalid("Batch sizes, enqueued batches and threads must be at least 1, and the timeout at least 0")
+
+
+Kind = tuple[object, ...]
+
+
+@dataclass(eq=False)
+class _Task:
+    batcher: "ServableBatcher"
+    feeds: Mapping[str, Array]
+    fetches: Sequence[str]
+    rows: int
+    since: float
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: list[Array] | None = None
+    error: ServingError | None = None
+
+
+class _Queue:
+    """The waiting tasks of one kind, and how many rows they have."""
+
+    def __init__(self) -> None:
+        self.tasks: deque[_Task] = deque()
+        self.rows = 0
+
+    def append(self, task: _Task) -> None:
+        self.tasks.append(task)
+        self.rows += task.rows
+
+    def take(self, most_rows: int) -> list[_Task]:
+        """The first tasks, as many as fit."""
+        taken: list[_Task] = []
+        rows = 0
+        while self.tasks and (not taken or rows + self.tasks[0].rows <= most_rows):
+            taken.append(self.tasks.popleft())
+            rows += taken[-1].rows
+        self.rows -= rows
+        return taken
+
+
+class BatchScheduler:
+    """Forms batches and runs them on threads of its own, shared by all servables."""
+
+    def __init__(self, options: BatchingOptions) -> None:
+        self.options = options
+        self._queues: dict[Kind, _Queue] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        for number in range(options.threads):
+            threading.Thread(target=self._work, name=f"batch-{number}", daemon=True).start()
+
+    def batcher_for(self, servable: Servable) -> "ServableBatcher":
+        """What a servable's requests go through."""
+        return ServableBatcher(servable, self)
+
+    def stop(self) -> None:
+        """End the threads when the batches that are formed have run."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+
+    def run(self, kind: Kind, task: _Task) -> list[Array]:
+        """Wait for a task's turn and its answer; UNAVAILABLE at once where too much is waiting."""
+        options = self.options
+        with self._changed:
+            queue = self._queues.setdefault(kind, _Queue())
+            if queue.rows + task.rows > options.max_batch_size * options.max_enqueued_batches:
+                raise ServingError(
+                    Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full"
+                )
+            queue.append(task)
+            if len(queue.tasks) == 1 or queue.rows >= options.max_batch_size:
+                self._changed.notify()
+        task.done.wait()
+        if task.error is not None:
+            raise task.error
+        assert task.answer is not None
+        return task.answer
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                tasks = self._next_batch()
+                while not tasks:
+                    if self._stopping:
+                        return
+                    self._changed.wait(self._seconds_to_next())
+                    tasks = self._next_batch()
+            tasks[0].batcher.run_batch(tasks)
+
+    def _next_batch(self) -> list[_Task]:
+        """Take the tasks of the first queue that is due, which then goes to the end of the line."""
+        oldest = time.monotonic() - self.options.batch_timeout_seconds
+        most = self.options.max_batch_size
+        due = (kind for kind, queue in self._queues.items() if queue.tasks[0].since <= oldest or queue.rows >= most)
+        kind = next(due, None)
+        if kind is None:
+            return []
+        queue = self._queues.pop(kind)
+        tasks = queue.take(most)
+        if queue.tasks:
+            self._queues[kind] = queue
+            self._changed.notify()
+        return tasks
+
+    def _seconds_to_next(self) -> float | None:
+        if not self._queues:
+            return None
+        first = min(queue.tasks[0].since for queue in self._queues.values())
+        return max(first + self.options.batch_timeout_seconds - time.monotonic(), 0.0)
+
+
+class ServableBatcher:
+    """The batches of one servable, so that no batch ever mixes versions."""
+
+    def __init__(self, servable: Servable, scheduler: BatchScheduler) -> None:
+        self._servable = servable
+        self._scheduler = scheduler
+        self._by_row = _tensors_by_row(servable)
+        self._alone: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
+
+    def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """As `Servable.run_alone`, with the same answer."""
+        rows = self._rows(feeds, fetches)
+        if rows is None:
+            return self._servable.run_alone(feeds, fetches)
+        padded = self._scheduler.options.pad_variable_length_inputs
+        shapes = tuple(
+            (name, array.dtype.char, array.ndim if padded else array.shape[1:]) for name, array in sorted(feeds.items())
+        )
+        task = _Task(self, feeds, fetches, rows, time.monotonic())
+        return self._scheduler.run((id(self), shapes, tuple(fetches)), task)
+
+    def _rows(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> int | None:
+        """The rows of a request, None where it cannot be part of a batch."""
+        if (tuple(sorted(feeds)), tuple(fetches)) in self._alone:
+            return None
+        if not all(self._by_row.get(name, False) for name in (*feeds, *fetches)):
+            return None
+        lengths = {array.shape[0] if array.ndim else -1 for array in feeds.values()}
+        if len(lengths) != 1:
+            return None
+        (rows,) = lengths
+        return rows if 0 < rows <= self._scheduler.options.max_batch_size else None
+
+    def run_batch(self, tasks: list[_Task]) -> None:
+        """Answer the tasks of one batch."""
+        now = time.monotonic()
+        for task in tasks:
+            metrics.QUEUING_LATENCY.add(self._servable.name, value=(now - task.since) * 1e6)
+        try:
+            self._run_together(tasks)
+        except Exception as error:
+            self._run_apart(tasks, from_exception(error))
+        for task in tasks:
+            task.done.set()
+
+    def _run_together(self, tasks: list[_Task]) -> None:
+        rows = sum(task.rows for task in tasks)
+        allowed = [size for size in self._scheduler.options.allowed_batch_sizes if size >= rows]
+        size = allowed[0] if allowed else rows
+        metrics.BATCH_SIZES.add(self._servable.name, value=size)
+        if len(tasks) == 1 and size == rows:
+            tasks[0].answer = self._servable.run_alone(tasks[0].feeds, tasks[0].fetches)
+            return
+        first = tasks[0]
+        merged = {name: _merge([task.feeds[name] for task in tasks], size - rows) for name in first.feeds}
+        outputs = self._servable.run_alone(merged, first.fetches)
+        if any(output.ndim == 0 or output.shape[0] != size for output in outputs):
+            self._alone.add((tuple(sorted(first.feeds)), tuple(first.fetches)))
+            raise ServingError(Code.INTERNAL, "Outputs are not one row for each input row")
+        start = 0
+        for task in tasks:
+            task.answer = [output[start : start + task.rows] for output in outputs]
+            start += task.rows
+
+    def _run_apart(self, tasks: list[_Task], error: ServingError) -> None:
+        for task in tasks:
+            if len(tasks) == 1 and error.code is not Code.INTERNAL:
+                task.error = error
+                continue
+            try:
+                task.answer = self._servable.run_alone(task.feeds, task.fetches)
+            except Exception as own:
+                task.error = from_exception(own)
+
+
+def _tensors_by_row(servable: Servable) -> dict[str, bool]:
+    """For every tensor of a signature, whether its first dimension is the batch: of unknown size."""
+    known: dict[str, bool] = {}
+    for signature in servable.signatures.values():
+        for infos in (signature.inputs, signature.outputs):
+            for info in infos.values():
+                shape = info.tensor_shape
+                known[info.name] = shape.unknown_rank or (len(shape.dim) > 0 and shape.dim[0].size == -1)
+    return known
+
+
+def _merge(arrays: Sequence[Array], padding: int) -> Array:
+    """One array of all rows, and `padding` more, copies of the last request's first row."""
+    shape = tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
+    if any(array.shape[1:] != shape for array in arrays):
+        arrays = [_pad_rows(array, shape) for array in arrays]
+    if padding:
+        arrays = [*arrays, np.repeat(arrays[-1][:1], padding, axis=0)]
+    return np.concatenate(arrays)
+
+
+def _pad_rows(array: Array, shape: tuple[int, ...]) -> Array:
+    """Rows of the given shape, filled up with the array's first value."""
+    if array.size == 0:
+        raise invalid("Got empty tensor in batch of non-empty tensors.")
+    padded = np.full((array.shape[0], *shape), array.flat[0], dtype=array.dtype)
+    padded[tuple(slice(size) for size in array.shape)] = array
+    return padded
