@@ -17,7 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_namespace_packages(include=["tfrs_shop*", "pipelines*", "serving", "serving.model_server*"]),
-    package_data={"tfrs_shop": ["py.typed", "mappings/*.yaml", "configs/*.yaml"]},
+    package_data={"tfrs_shop": ["py.typed", "mappings/*.yaml"], "pipelines": ["*.lock"]},
     install_requires=[
         "tensorflow==2.20.*",
         "tf-keras==2.20.*",
@@ -48,7 +48,7 @@ setup(
             "mypy>=1.11",
             "onnxruntime>=1.18",
             "pytest>=8",
-            "ranx>=0.3.20",
+            "pytrec-eval-terrier>=0.5.6",
             "ruff>=0.8",
             "scikit-learn>=1.4",
             "setuptools>=77",

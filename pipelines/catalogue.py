@@ -1,28 +1,28 @@
 """The catalogue: one row a product, read from its own files or out of the event rows, and joined to the events."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
 
-from pipelines.rows import rejection
-
-# Distinct values of one field of one product that are kept while the most frequent is looked for.
-LARGEST_CHOICE = 256
+from pipelines.parse import FILE, ROW, USER_ID, rejection
+from pipelines.values import RowError, shown
+from tfrs_shop.schema import PRODUCT_FIELDS, category_prefixes, product_text
+from tfrs_shop.text.tokenize import words
 
 
 @beam.typehints.with_output_types(tuple[str, dict[str, Any]])
 class FirstOfDuplicates(beam.DoFn):
     """Yields the first row (by file and row number) of each key; later ones are rejected as duplicates."""
 
-    def __init__(self, table: str, field: str):
+    def __init__(self, table: str, field: str, files: Sequence[str]):
         self.table = table
         self.field = field
+        self.files = files
 
-    def process(
-        self, element: tuple[str, Iterable[dict[str, Any]]]
-    ) -> Iterator[Any]:
+    def process(self, element: tuple[str, Iterable[dict[str, Any]]]) -> Iterator[Any]:
         """Look at all rows of one key, one at a time."""
         key, rows = element
         first: dict[str, Any] | None = None
@@ -32,24 +32,29 @@ class FirstOfDuplicates(beam.DoFn):
                 first, later = row, first or row
             if later is not first:
                 file, number = later["source"]
-                reason = f"duplicate: {key!r} is in an earlier row"
-                yield beam.pvalue.TaggedOutput("rejected", rejection(self.table, file, number, self.field, reason))
+                error = RowError(self.field, "duplicate", f"{shown(key)} is in an earlier row too")
+                yield TaggedOutput("rejected", rejection(self.table, self.files[file], number, error))
         if first is not None:
             yield key, first
 
 
 class MostFrequentFields(beam.CombineFn):
-    """Combines the product fields of event rows: per field the value seen most often, of equals the smallest."""
+    """Combines ``(product, count)`` of event rows: per field the value seen most often, of equals the smallest."""
 
     def create_accumulator(self) -> dict[str, dict[str, int]]:
         """Return no fields."""
         return {}
 
-    def add_input(self, accumulator: dict[str, dict[str, int]], element: dict[str, Any]) -> dict[str, dict[str, int]]:
-        """Count the values of one row."""
-        for field, value in element.items():
-            if value is not None and value != "" and value != []:
-                self._count(accumulator.setdefault(field, {}), json.dumps(value), 1)
+    def add_input(
+        self, accumulator: dict[str, dict[str, int]], element: tuple[dict[str, Any], int]
+    ) -> dict[str, dict[str, int]]:
+        """Count the values of one product."""
+        product, count = element
+        for field, value in product.items():
+            if field in EMPTY_PRODUCT and value is not None and value != "" and value != []:
+                counts = accumulator.setdefault(field, {})
+                text = json.dumps(value)
+                counts[text] = counts.get(text, 0) + count
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[dict[str, dict[str, int]]]) -> dict[str, dict[str, int]]:
@@ -57,49 +62,55 @@ class MostFrequentFields(beam.CombineFn):
         total: dict[str, dict[str, int]] = {}
         for part in accumulators:
             for field, values in part.items():
+                counts = total.setdefault(field, {})
                 for value, count in values.items():
-                    self._count(total.setdefault(field, {}), value, count)
+                    counts[value] = counts.get(value, 0) + count
         return total
 
     def extract_output(self, accumulator: dict[str, dict[str, int]]) -> dict[str, Any]:
-        """Return field to its value."""
-        return {
+        """Return the whole product: every field of the schema, given those that were found."""
+        found = {
             field: json.loads(min(values.items(), key=lambda pair: (-pair[1], pair[0]))[0])
             for field, values in accumulator.items()
         }
-
-    @staticmethod
-    def _count(values: dict[str, int], value: str, count: int) -> None:
-        if value in values or len(values) < LARGEST_CHOICE:
-            values[value] = values.get(value, 0) + count
+        return {**EMPTY_PRODUCT, **found}
 
 
-def complete_product(element: tuple[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
-    """Return a product with every field of the schema, given those that were found."""
-    from tfrs_shop.schema import PRODUCT_FIELDS
-
-    key, found = element
-    empty: dict[str, Any] = {
-        field.name: [] if field.kind == "category" else "" if field.kind in ("id", "text") else None
-        for field in PRODUCT_FIELDS
-    }
-    return key, {**empty, **found}
+EMPTY_PRODUCT: dict[str, Any] = {
+    field.name: [] if field.kind == "category" else "" if field.kind in ("id", "text") else None
+    for field in PRODUCT_FIELDS
+}
 
 
-@beam.typehints.with_output_types(tuple[str, dict[str, Any]])
+@beam.typehints.with_output_types(tuple[str, Any])
 class JoinProducts(beam.DoFn):
-    """Yields ``(user_id, event with its product's title)``; events of unknown products are rejected."""
+    """Yields ``(user id, event tuple with the product's title at its end)``; unknown products are rejected."""
 
-    def process(
-        self, element: tuple[str, dict[str, Iterable[Any]]]
-    ) -> Iterator[Any]:
+    def __init__(self, files: Sequence[str]):
+        self.files = files
+
+    def process(self, element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         """Join the events of one product."""
         product_id, groups = element
         title = next(iter(groups["titles"]), None)
         for event in groups["events"]:
             if title is None:
-                file, number = event["source"]
-                reason = f"unknown product {product_id!r}: no product row has this id"
-                yield beam.pvalue.TaggedOutput("rejected", rejection("events", file, number, "product_id", reason))
+                error = RowError("product_id", "unknown product", f"no product row has the id {shown(product_id)}")
+                yield TaggedOutput("rejected", rejection("events", self.files[event[FILE]], event[ROW], error))
             else:
-                yield event["user_id"], {**event, "title": title}
+                yield event[USER_ID], (*event, title)
+
+
+def finished_product(element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield ``(text for the encoder, record of products/)`` from a product and its count of training events."""
+    product_id, groups = element
+    for product in groups["product"]:
+        text = f"{product['title']} {product['brand']} {' '.join(product['category'])}"
+        record = {
+            **product,
+            "product_id": product_id,
+            "category": category_prefixes(product["category"]),
+            "words": words(text, drop_stop_words=True),
+            "train_count": next(iter(groups["count"]), 0),
+        }
+        yield product_text(product), record

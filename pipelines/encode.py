@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
-
 if TYPE_CHECKING:
     from tfrs_shop.text.minilm import EncoderHandles
 

@@ -118,9 +118,7 @@ def example(
     }
 
 
-def user_record(
-    user_id: str, events: Sequence[dict[str, Any]], length: int, profile: dict[str, Any]
-) -> dict[str, Any]:
+def user_record(user_id: str, events: Sequence[dict[str, Any]], length: int, profile: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of a user after `events`: the record of ``users/``, and an example's first half.
 
     The history is the last `length` events; of the older ones only their products are named, once each.

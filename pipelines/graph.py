@@ -1,348 +1,244 @@
 """The job's Beam graph, from files to records: which transform feeds which.
 
-    events, products, users -> rows -> parsed (bad rows -> rejected)
-    products: one row an id; events: joined with their product; by user: ordered, split, made into examples
-    texts: each distinct one encoded once; counts, vocabularies, statistics: combined; all written
+events, products, users -> rows -> parsed (bad rows -> rejected)
+products: one row an id; events: joined with their product; by user: ordered, split, made into examples
+texts: each distinct one encoded once; counts, vocabularies, statistics: combined; all written
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 
-from pipelines.catalogue import FirstOfDuplicates, JoinProducts, MostFrequentFields, complete_product
+from pipelines.catalogue import FirstOfDuplicates, JoinProducts, MostFrequentFields, finished_product
+from pipelines.directory import REJECTED
 from pipelines.encode import EncodeTexts, attach_vectors
-from pipelines.examples import BY_TIME, SplitRule
-from pipelines.parse import ParseRows
-from pipelines.rows import ReadFiles
-from pipelines.statistics import HourCounts, NumberStatistics, TopCounts, time_cuts
+from pipelines.job import TABLES, Job
+from pipelines.parse import EVENT_TYPE, QUERY, TIMESTAMP, ParseRows, ReadFiles
+from pipelines.statistics import HourCounts, NumberStatistics, Tally, TallyKey, time_cuts
 from pipelines.users import MakeExamples
-from pipelines.write import PARTS, WriteJson, WriteLines, WriteRecords
-from tfrs_shop import features as spec
-from tfrs_shop.errors import UserError
+from pipelines.write import FACTS, PARTS, WriteJson, WriteRecords, WriteVocabulary
 from tfrs_shop.manifest import SPLITS
-from tfrs_shop.mapping import Mapping
-from tfrs_shop.schema import RowParser, category_prefixes, product_text
-from tfrs_shop.text import words
 
 if TYPE_CHECKING:
     from tfrs_shop.text.minilm import EncoderHandles
 
 PRODUCT_NUMBERS = ("price", "rating_mean", "rating_count", "sales_rank")
-TABLES = ("events", "products", "users")
+_Keyed = beam.typehints.Tuple[str, Any]
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """All that the graph needs to know, decided before it is built."""
+@dataclasses.dataclass
+class _Side:
+    """What comes out beside the records, collected from all over the graph."""
 
-    files: dict[str, list[str]]
-    mapping: Mapping
-    parsers: dict[str, RowParser]
-    rule: SplitRule
-    order_by: str
-    cuts_by_share: tuple[float, float] | None
-    profile: tuple[spec.Feature, ...]
-    max_events_per_user: int
-    max_vocabulary: int
-    shards: int
-    handles: "EncoderHandles | None"
-    text: dict[str, Any]
-    output: str = ""
-
-    @property
-    def features(self) -> dict[str, tuple[spec.Feature, ...]]:
-        """The feature spec of each record kind."""
-        vector = (spec.text_vector_feature(self.text["width"]),) if self.handles else ()
-        kinds = {
-            "products": (*spec.PRODUCT_FEATURES, *vector),
-            "users": (*spec.USER_FEATURES, *self.profile),
-            "examples": (*spec.EXAMPLE_FEATURES, *self.profile),
-        }
-        if self.handles:
-            kinds["queries"] = spec.query_features(self.text["width"])
-        return kinds
-
-    @property
-    def folders(self) -> list[str]:
-        """The folders of records."""
-        return ["products", "users", *SPLITS, *(["queries"] if self.handles else [])]
-
-
-def text_settings(encoder: str, preprocessor: str, length: int) -> tuple["EncoderHandles | None", dict[str, Any]]:
-    """Return the encoder's handles and what the manifest says of it, for the flags given."""
-    if encoder == "none":
-        return None, {}
-    from tfrs_shop.text import EncoderHandles, default_encoder, encode_texts
-
-    handles = default_encoder() if encoder == "default" else EncoderHandles(preprocessor, encoder)
-    try:
-        width = encode_texts(["width"], handles=handles, sequence_length=length).shape[1]
-    except (OSError, ValueError) as error:
-        raise UserError(f"--text_encoder {encoder}: cannot be loaded ({error}).") from None
-    settings = {"encoder": encoder, "preprocessor": preprocessor, "width": width, "sequence_length": length}
-    return handles, settings
+    rejected: list[Any] = dataclasses.field(default_factory=list)
+    tallies: list[Any] = dataclasses.field(default_factory=list)
+    facts: list[Any] = dataclasses.field(default_factory=list)
+    words: list[Any] = dataclasses.field(default_factory=list)  # (vocabulary, value), to be counted
 
 
 def build(pipeline: beam.Pipeline, job: Job) -> None:
     """Add the job's transforms to `pipeline`."""
-    rejected, counts = [], []
-    parsed: dict[str, Any] = {}
-    fatal = []
-    for table in TABLES:
-        rows = _read(pipeline, job, table)
-        parsed[table] = _parse(rows.main, job, table)
-        rejected += [rows.rejected, parsed[table].rejected]
-        fatal.append(rows.fatal)
-        counts += [(f"{table}_split", rows.main), (f"{table}_unsplit", rows.rejected)]
-        counts += [(f"{table}_skipped", parsed[table].skipped)]
-    products, duplicates = _products(parsed, job)
-    profiles = parsed["users"].main | "GroupProfiles" >> beam.GroupByKey()
-    profiles = profiles | "FirstProfile" >> beam.ParDo(FirstOfDuplicates("users", "user_id")).with_outputs(
-        "rejected", main="main"
-    )
-    joined = _join(parsed["events"].main, products)
-    rejected += [duplicates, profiles.rejected, joined.rejected]
-    events = (joined.main, joined.searches) | "AllEvents" >> beam.Flatten()
-    made = _examples(pipeline, events, profiles.main, job)
+    side = _Side()
+    nothing = pipeline | "Nothing" >> beam.Create([])
+    parsed = {table: _parsed(pipeline, job, table, side) for table in TABLES if table in job.files}
+    products = _products(parsed, job, side)
+    profiles = _profiles(parsed["users"].main, job, side) if "users" in parsed else nothing
+    events = _joined(parsed["events"], products, job, side) if "events" in parsed else [nothing]
+    made = _examples(pipeline, events, profiles, job, side)
 
-    products = _with_train_counts(products, made.trained)
-    if job.handles:
-        products = _encode_products(products, job)
-        _encode_queries(events, job)
-    else:
-        products = products | "ProductRows" >> beam.Values()
-    products | "Products" >> WriteRecords(job.output, "products", job.features["products"], job.shards)
-    made.users | "Users" >> WriteRecords(job.output, "users", job.features["users"], job.shards)
+    products = _finished_products(products, made.trained, job)
+    records = {"products": products, "users": made.users}
     for split in SPLITS:
         of_split = made.main | f"Of_{split}" >> beam.Filter(lambda pair, wanted: pair[0] == wanted, split)
-        rows = of_split | f"Rows_{split}" >> beam.Values()
-        rows | split >> WriteRecords(job.output, split, job.features["examples"], job.shards)
-        counts.append((f"examples_{split}", rows))
+        records[split] = of_split | f"Rows_{split}" >> beam.Values()
+    if job.handles is not None:
+        records["queries"] = _encoded_queries(events, job.handles, job)
+    write = WriteRecords(job.output, job.shards, {folder: job.folder_features(folder) for folder in records})
+    side.facts.append(records | "WriteRecords" >> write)
 
-    all_rejected = rejected | "AllRejected" >> beam.Flatten()
-    all_rejected | "Rejected" >> WriteJson(f"{job.output}/rejected/rejected.jsonl")
-    reasons = all_rejected | "Reason" >> beam.Map(_reason) | "CountReasons" >> beam.combiners.Count.PerElement()
-    reasons | "WriteReasons" >> WriteJson(f"{job.output}/{PARTS}/reasons.jsonl")
-    for table in TABLES:
-        of_table = all_rejected | f"RejectedOf_{table}" >> beam.Filter(lambda row, name: row["table"] == name, table)
-        counts.append((f"{table}_rejected", of_table))
-    counts += [("products", products), ("users", made.users)]
-    fatal | "AllFatal" >> beam.Flatten() | "Fatal" >> WriteJson(f"{job.output}/{PARTS}/fatal.jsonl")
-    event_types = events | "EventType" >> beam.Map(lambda pair: pair[1]["event_type"])
-    counted_types = event_types | "CountEventTypes" >> beam.combiners.Count.PerElement()
-    counted_types | "WriteEventTypes" >> WriteJson(f"{job.output}/{PARTS}/event_types.jsonl")
-    _write_counts(counts, made.over_cap, job)
-    _write_statistics(products, made.numbers, job)
-    _write_vocabularies(products, events, counted_types, profiles.main, job)
+    _statistics(products, made.numbers, side)
+    rejected = side.rejected | "AllRejected" >> beam.Flatten()
+    rejected | "WriteRejected" >> WriteJson(f"{job.output}/{REJECTED}/{REJECTED}.jsonl")
+    side.tallies.append(rejected | "TallyRejected" >> beam.ParDo(Tally(_rejected_keys)))
+    totals = side.tallies | "AllTallies" >> beam.Flatten() | "Totals" >> beam.CombinePerKey(sum)
+    side.facts.append(totals | "TotalFacts" >> beam.MapTuple(lambda key, count: ("total", (*key, count))))
+    _vocabularies(products, totals, profiles, job, side)
+    side.facts | "AllFacts" >> beam.Flatten() | "WriteFacts" >> WriteJson(f"{job.output}/{PARTS}/{FACTS}")
 
 
-def _read(pipeline: beam.Pipeline, job: Job, table: str) -> Any:
-    paths = pipeline | f"Files_{table}" >> beam.Create(job.files.get(table, []), reshuffle=False)
-    paths = paths | f"SpreadFiles_{table}" >> beam.Reshuffle()
-    read = beam.ParDo(ReadFiles(table, getattr(job.mapping, table))).with_outputs("rejected", "fatal", main="main")
-    return paths | f"Read_{table}" >> read
-
-
-def _parse(rows: Any, job: Job, table: str) -> Any:
-    derives = table == "events" and "products" not in job.files
-    parse = ParseRows(job.parsers[table], job.parsers["products"] if derives else None)
-    return (
-        rows
-        | f"SpreadRows_{table}" >> beam.Reshuffle()
-        | f"Parse_{table}" >> beam.ParDo(parse).with_outputs("rejected", "skipped", "products", main="main")
+def _parsed(pipeline: beam.Pipeline, job: Job, table: str, side: _Side) -> Any:
+    files = job.files[table]
+    places = pipeline | f"Files_{table}" >> beam.Create(list(range(len(files))))
+    read = beam.ParDo(ReadFiles(table, getattr(job.mapping, table), files))
+    packs = places | f"Read_{table}" >> read.with_outputs("rejected", "tallies", "fatal", main="main")
+    derives = table == "events" and job.catalogue_from_events
+    parse = beam.ParDo(ParseRows(files, job.parsers[table], job.parsers["products"] if derives else None))
+    parsed = (
+        packs.main
+        | f"Spread_{table}" >> beam.Reshuffle()
+        | f"Parse_{table}" >> parse.with_outputs("rejected", "tallies", "searches", "products", main="main")
     )
+    side.rejected += [packs.rejected, parsed.rejected]
+    side.tallies += [packs.tallies, parsed.tallies]
+    side.facts.append(packs.fatal | f"Fatal_{table}" >> beam.Map(lambda message: ("fatal", message)))
+    return parsed
 
 
-def _products(parsed: dict[str, Any], job: Job) -> tuple[Any, Any]:
-    """Return ``(product_id, product)`` once for each product, and the rejected duplicates."""
-    if "products" in job.files and not job.mapping.products.from_events:
-        grouped = parsed["products"].main | "GroupProducts" >> beam.GroupByKey()
-        first = grouped | "FirstProduct" >> beam.ParDo(FirstOfDuplicates("products", "product_id")).with_outputs(
-            "rejected", main="main"
-        )
-        return first.main, first.rejected
-    rows = parsed["products"].main if "products" in job.files else parsed["events"].products
-    products = (
-        rows
-        | "WithoutSource" >> beam.MapTuple(lambda key, row: (key, {k: v for k, v in row.items() if k != "source"}))
-        | "BestFields" >> beam.CombinePerKey(MostFrequentFields())
-        | "WholeProduct" >> beam.Map(complete_product)
-    )
-    nothing = parsed["users"].rejected | "NoDuplicates" >> beam.Filter(lambda _: False)
-    return products, nothing
+def _products(parsed: dict[str, Any], job: Job, side: _Side) -> Any:
+    """Return ``(product id, product)`` once for each product."""
+    if job.catalogue_from_events:
+        return parsed["events"].products | "BestFields" >> beam.CombinePerKey(MostFrequentFields())
+    if job.mapping.products.from_events:
+        rows = parsed["products"].main | "Once" >> beam.MapTuple(lambda key, row: (key, (row, 1)))
+        return rows | "BestFields" >> beam.CombinePerKey(MostFrequentFields())
+    return _first_rows(parsed["products"].main, "products", "product_id", job, side)
 
 
-def _join(events: Any, products: Any) -> Any:
-    """Return ``(user_id, event)``: ``main`` with products, ``searches`` without one; and ``rejected``."""
-    parts = events | "HasProduct" >> beam.Partition(lambda pair, _: int(pair[0] != ""), 2)
+def _profiles(rows: Any, job: Job, side: _Side) -> Any:
+    """Return ``(user id, attributes)`` once for each user."""
+    first = _first_rows(rows, "users", "user_id", job, side)
+    return first | "Attributes" >> beam.MapTuple(lambda key, row: (key, row["attributes"])).with_output_types(_Keyed)
+
+
+def _first_rows(rows: Any, table: str, key: str, job: Job, side: _Side) -> Any:
+    first = beam.ParDo(FirstOfDuplicates(table, key, job.files[table])).with_outputs("rejected", main="main")
+    found = rows | f"Group_{table}" >> beam.GroupByKey() | f"First_{table}" >> first
+    side.rejected.append(found.rejected)
+    return found.main
+
+
+def _joined(parsed: Any, products: Any, job: Job, side: _Side) -> list[Any]:
+    """Return ``(user id, event tuple with title)`` of events with a product, and of searches."""
     titles = products | "Titles" >> beam.MapTuple(lambda key, row: (key, row["title"]))
     joined = (
-        {"events": parts[1], "titles": titles}
-        | "GroupWithProducts" >> beam.CoGroupByKey()
-        | "JoinProducts" >> beam.ParDo(JoinProducts()).with_outputs("rejected", main="main")
+        {"events": parsed.main, "titles": titles}
+        | "GroupByProduct" >> beam.CoGroupByKey()
+        | "JoinProducts" >> beam.ParDo(JoinProducts(job.files["events"])).with_outputs("rejected", main="main")
     )
-    searches = parts[0] | "Searches" >> beam.MapTuple(lambda _, event: (event["user_id"], {**event, "title": ""}))
-    return _Joined(joined.main, joined.rejected, searches)
+    side.rejected.append(joined.rejected)
+    searches = parsed.searches | "Searches" >> beam.MapTuple(lambda key, event: (key, (*event, ""))).with_output_types(
+        _Keyed
+    )
+    found = [joined.main, searches]
+    for number, events in enumerate(found):
+        side.tallies.append(events | f"TallyEvents_{number}" >> beam.ParDo(Tally(_event_keys)))
+        queries = events | f"QueryWords_{number}" >> beam.FlatMap(lambda pair: [("query", q) for q in _query(pair)])
+        side.words.append(queries)
+    return found
 
 
-@dataclasses.dataclass(frozen=True)
-class _Joined:
-    main: Any
-    rejected: Any
-    searches: Any
-
-
-def _examples(pipeline: beam.Pipeline, events: Any, profiles: Any, job: Job) -> Any:
-    attributes = profiles | "Attributes" >> beam.MapTuple(lambda key, row: (key, row["attributes"]))
-    grouped = {"events": events, "profiles": attributes} | "GroupByUser" >> beam.CoGroupByKey()
+def _examples(pipeline: beam.Pipeline, events: list[Any], profiles: Any, job: Job, side: _Side) -> Any:
+    cuts: dict[str, Any] = {}
+    if job.cuts_by_share:
+        times = events | "AllEvents" >> beam.Flatten() | "Times" >> beam.Map(lambda pair: pair[1][TIMESTAMP])
+        shares = beam.Map(time_cuts, *job.cuts_by_share)
+        found = times | "CountHours" >> beam.CombineGlobally(HourCounts()) | "Cuts" >> shares
+        side.facts.append(found | "CutFacts" >> beam.Map(lambda times: ("cuts", times)))
+        cuts["cuts"] = beam.pvalue.AsSingleton(found)
     make = MakeExamples(job.rule, job.order_by, job.max_events_per_user, job.profile)
-    side: dict[str, Any] = {}
-    cuts = pipeline | "NoCuts" >> beam.Create([])
-    if job.rule.rule == BY_TIME and job.cuts_by_share:
-        hours = (
-            events
-            | "Times" >> beam.Map(lambda pair: pair[1]["timestamp"])
-            | "CountHours" >> beam.CombineGlobally(HourCounts())
-        )
-        cuts = hours | "Cuts" >> beam.Map(time_cuts, *job.cuts_by_share)
-        side["cuts"] = beam.pvalue.AsSingleton(cuts)
-    cuts | "WriteCuts" >> WriteJson(f"{job.output}/{PARTS}/cuts.jsonl")
-    return grouped | "MakeExamples" >> beam.ParDo(make, **side).with_outputs(
-        "users", "trained", "numbers", "over_cap", main="main"
+    made = (
+        (*events, profiles)
+        | "EventsAndProfiles" >> beam.Flatten()
+        | "Keyed" >> beam.Map(lambda pair: pair).with_output_types(_Keyed)
+        | "GroupByUser" >> beam.GroupByKey()
+        | "MakeExamples" >> beam.ParDo(make, **cuts).with_outputs("users", "trained", "numbers", "tallies", main="main")
     )
+    side.tallies.append(made.tallies)
+    return made
 
 
-def _with_train_counts(products: Any, trained: Any) -> Any:
+def _finished_products(products: Any, trained: Any, job: Job) -> Any:
     counted = trained | "CountTrained" >> beam.combiners.Count.PerElement()
-    return (
+    finished = (
         {"product": products, "count": counted}
         | "GroupTrainCounts" >> beam.CoGroupByKey()
-        | "AddTrainCounts" >> beam.FlatMap(_add_train_count)
+        | "FinishProducts" >> beam.FlatMap(finished_product)
     )
-
-
-def _add_train_count(element: tuple[str, dict[str, Iterable[Any]]]) -> Iterable[tuple[str, dict[str, Any]]]:
-    key, groups = element
-    for product in groups["product"]:
-        count = next(iter(groups["count"]), 0)
-        prefixes = category_prefixes(product["category"])
-        text = f"{product['title']} {product['brand']} {' '.join(product['category'])}"
-        yield (
-            product_text(product),
-            {
-                **product,
-                "product_id": key,
-                "category": prefixes,
-                "words": words(text, drop_stop_words=True),
-                "train_count": count,
-            },
-        )
-
-
-def _encode_products(products: Any, job: Job) -> Any:
-    vectors = products | "ProductTexts" >> beam.Keys() | "EncodeProducts" >> EncodeTexts(job.handles, job.text["sequence_length"])
+    if job.handles is None:
+        return finished | "ProductRows" >> beam.Values()
+    encode = EncodeTexts(job.handles, job.text["sequence_length"])
+    vectors = finished | "ProductTexts" >> beam.Keys() | "EncodeProducts" >> encode
     return (
-        {"rows": products, "vectors": vectors}
+        {"rows": finished, "vectors": vectors}
         | "GroupWithVectors" >> beam.CoGroupByKey()
         | "AttachVectors" >> beam.FlatMap(attach_vectors)
     )
 
 
-def _encode_queries(events: Any, job: Job) -> None:
-    queries = events | "Queries" >> beam.FlatMap(lambda pair: [pair[1]["query"]] if pair[1]["query"] else [])
-    encoded = queries | "EncodeQueries" >> EncodeTexts(job.handles, job.text["sequence_length"])
-    rows = encoded | "QueryRows" >> beam.MapTuple(lambda text, vector: {"query": text, "text_vector": vector})
-    rows | "WriteQueries" >> WriteRecords(job.output, "queries", job.features["queries"], job.shards)
+def _encoded_queries(events: list[Any], handles: "EncoderHandles", job: Job) -> Any:
+    queries = events | "EventsForQueries" >> beam.Flatten() | "Queries" >> beam.FlatMap(_query)
+    encoded = queries | "EncodeQueries" >> EncodeTexts(handles, job.text["sequence_length"])
+    return encoded | "QueryRows" >> beam.MapTuple(lambda text, vector: {"query": text, "text_vector": vector})
 
 
-def _reason(row: dict[str, Any]) -> str:
-    """Return a reason without its particulars, so that like ones are counted together."""
-    reason = row["reason"].split(":", 1)[0]
-    if row["reason"].startswith("unknown product"):
-        reason = "unknown product"
-    elif " is " in reason and reason.split(" is ", 1)[0][-1:] in "'\"0123456789n":
-        reason = "is " + reason.split(" is ", 1)[1]
-    return f"{row['table']}: {row['field']} {reason}" if row["field"] else f"{row['table']}: row {reason}"
+def _statistics(products: Any, numbers: Any, side: _Side) -> None:
+    of_products = products | "ProductNumbers" >> beam.FlatMap(_product_numbers)
+    statistics = (
+        (of_products, numbers) | "AllNumbers" >> beam.Flatten() | "Statistics" >> beam.CombinePerKey(NumberStatistics())
+    )
+    side.facts.append(statistics | "StatisticFacts" >> beam.Map(lambda pair: ("statistic", pair)))
 
 
-def _write_counts(counts: list[tuple[str, Any]], over_cap: Any, job: Job) -> None:
-    numbers = [
-        rows | f"Count_{name}" >> beam.combiners.Count.Globally() | f"Name_{name}" >> beam.Map(_named, name)
-        for name, rows in counts
+def _vocabularies(products: Any, totals: Any, profiles: Any, job: Job, side: _Side) -> None:
+    attributes = [(feature.source, feature.vocabulary) for feature in job.profile if feature.vocabulary]
+    side.words += [
+        products | "ProductWords" >> beam.FlatMap(_product_words),
+        profiles | "ProfileWords" >> beam.FlatMap(_profile_words, attributes),
     ]
-    numbers.append(
-        over_cap | "SumOverCap" >> beam.CombineGlobally(sum) | "NameOverCap" >> beam.Map(_named, "events_over_cap")
-    )
-    numbers | "AllCounts" >> beam.Flatten() | "WriteCounts" >> WriteJson(f"{job.output}/{PARTS}/counts.jsonl")
-
-
-def _named(number: int, name: str) -> tuple[str, int]:
-    return name, number
-
-
-def _write_statistics(products: Any, numbers: Any, job: Job) -> None:
-    of_products = products | "ProductNumbers" >> beam.FlatMap(
-        lambda row: [(name, row[name]) for name in PRODUCT_NUMBERS if row[name] is not None]
-        + [("train_count", row["train_count"])]
-    )
-    (
-        (of_products, numbers)
-        | "AllNumbers" >> beam.Flatten()
-        | "Statistics" >> beam.CombinePerKey(NumberStatistics())
-        | "WriteStatistics" >> WriteJson(f"{job.output}/{PARTS}/statistics.jsonl")
+    counted = side.words | "AllWords" >> beam.Flatten() | "CountWords" >> beam.combiners.Count.PerElement()
+    names = ["product_id", "event_type", "category", "brand", "words", "query", *(name for _, name in attributes)]
+    parts = [
+        # So that a vocabulary without values is written too.
+        products.pipeline | "Vocabularies" >> beam.Create([(name, ("", 0)) for name in names], reshuffle=False),
+        counted | "ByVocabulary" >> beam.MapTuple(lambda word, count: (word[0], (word[1], count))),
+        products | "ProductIds" >> beam.Map(lambda row: ("product_id", (row["product_id"], row["train_count"]))),
+        totals | "EventTypes" >> beam.FlatMap(_event_type),
+    ]
+    side.facts.append(
+        parts
+        | "AllVocabularies" >> beam.Flatten()
+        | "GroupVocabularies" >> beam.GroupByKey()
+        | "WriteVocabularies" >> beam.ParDo(WriteVocabulary(job.output, job.max_vocabulary))
     )
 
 
-def _write_vocabularies(products: Any, events: Any, event_types: Any, profiles: Any, job: Job) -> None:
-    values = {
-        "product_id": products | "IdCounts" >> beam.Map(lambda row: (row["product_id"], row["train_count"])),
-        "event_type": event_types,
-        "category": products | "Categories" >> beam.FlatMap(lambda row: row["category"]),
-        "brand": products | "Brands" >> beam.FlatMap(lambda row: [row["brand"]] if row["brand"] else []),
-        "words": products | "Words" >> beam.FlatMap(lambda row: row["words"]),
-        "query": events | "QueryWords" >> beam.FlatMap(lambda pair: [pair[1]["query"]] if pair[1]["query"] else []),
-    }
-    for feature in job.profile:
-        if feature.vocabulary:
-            values[feature.vocabulary] = profiles | f"Values_{feature.name}" >> beam.FlatMap(
-                lambda pair, name: [pair[1]["attributes"][name]] if pair[1]["attributes"].get(name) else [],
-                feature.source,
-            )
-    sizes = []
-    for name, found in values.items():
-        counted = found
-        if name not in ("product_id", "event_type"):
-            counted = found | f"CountValues_{name}" >> beam.combiners.Count.PerElement()
-        # Every product must have its number, however many there are.
-        largest = 100_000_000 if name == "product_id" else job.max_vocabulary
-        top = counted | f"Top_{name}" >> beam.CombineGlobally(TopCounts(largest))
-        lines = top | f"Lines_{name}" >> beam.Map(lambda pairs: "\n".join(value for value, _ in pairs))
-        lines | f"Vocabulary_{name}" >> WriteLines(f"{job.output}/vocabularies/{name}.txt")
-        sizes.append(top | f"Size_{name}" >> beam.Map(lambda pairs, name: (name, len(pairs)), name))
-    sizes | "AllSizes" >> beam.Flatten() | "WriteSizes" >> WriteJson(f"{job.output}/{PARTS}/vocabularies.jsonl")
+def _rejected_keys(row: dict[str, Any]) -> list[TallyKey]:
+    what = f"{row['field']} {row['kind']}".strip()
+    return [("rows", f"{row['table']} rejected"), ("reasons", f"{row['table']}: {what}")]
 
 
-def manifest_counts(
-    numbers: dict[str, int], event_types: list[tuple[str, int]], reasons: dict[str, int]
-) -> dict[str, Any]:
-    """Return the manifest's ``counts`` from what the graph counted."""
-    by_table = {}
-    for table in TABLES:
-        read = numbers[f"{table}_split"] + numbers[f"{table}_unsplit"]
-        bad, skipped = numbers[f"{table}_rejected"], numbers[f"{table}_skipped"]
-        by_table[table] = {"read": read, "kept": read - bad - skipped, "rejected": bad, "skipped": skipped}
-    by_table["events"]["over_cap"] = numbers["events_over_cap"]
-    return {
-        "rows_read": sum(table["read"] for table in by_table.values()),
-        "rows_kept": sum(table["kept"] for table in by_table.values()),
-        "rows_rejected": sum(table["rejected"] for table in by_table.values()),
-        "rows_skipped": sum(table["skipped"] for table in by_table.values()),
-        "users": numbers["users"],
-        "products": numbers["products"],
-        "examples": {split: numbers[f"examples_{split}"] for split in SPLITS},
-        "event_types": dict(sorted(event_types)),
-        "by_table": by_table,
-        "rejected_by_reason": dict(sorted(reasons.items())),
-    }
+def _event_keys(pair: tuple[str, tuple[Any, ...]]) -> list[TallyKey]:
+    return [("event types", pair[1][EVENT_TYPE])]
+
+
+def _event_type(total: tuple[TallyKey, int]) -> Iterator[tuple[str, tuple[str, int]]]:
+    (group, name), count = total
+    if group == "event types":
+        yield "event_type", (name, count)
+
+
+def _query(pair: tuple[str, tuple[Any, ...]]) -> Iterable[str]:
+    query = pair[1][QUERY]
+    return [query] if query else []
+
+
+def _product_numbers(product: dict[str, Any]) -> Iterator[tuple[str, float]]:
+    for name in (*PRODUCT_NUMBERS, "train_count"):
+        if product[name] is not None:
+            yield name, product[name]
+
+
+def _product_words(product: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("category", "words"):
+        for value in product[name]:
+            yield name, value
+    if product["brand"]:
+        yield "brand", product["brand"]
+
+
+def _profile_words(profile: tuple[str, dict[str, Any]], attributes: list[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    for attribute, vocabulary in attributes:
+        if profile[1].get(attribute):
+            yield vocabulary, profile[1][attribute]

@@ -1,12 +1,17 @@
 """The preprocessing job's own flags; everything else on the command line is Beam's."""
 
 import argparse
+import contextlib
 import sys
+from typing import NoReturn
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 from pipelines.examples import BY_TIME, LEAVE_ONE_OUT
 from tfrs_shop.errors import UserError, suggest
+
+# Runners inside this process: whatever flag they do not know, nobody does.
+LOCAL_RUNNERS = (None, "DirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
 
 
 class PreprocessOptions(PipelineOptions):
@@ -41,40 +46,82 @@ class PreprocessOptions(PipelineOptions):
         parser.add_argument("--text_length", type=int, default=32, help="Word pieces that are read of a text.")
 
 
-def check_flags(options: PreprocessOptions, arguments: list[str]) -> None:
-    """Raise ``UserError`` for a flag value that cannot be, or a flag that looks like a misspelt one of ours."""
-    own = {action.option_strings[0] for action in _own_actions()}
-    # Beam passes flags that it does not know on to the runner, so only near misses of ours can be told.
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for cls in PipelineOptions.__subclasses__():
-        cls._add_argparse_args(_Tolerant(parser))
-    _, unknown = parser.parse_known_args(arguments)
-    for flag in unknown:
-        near = suggest(flag.split("=", 1)[0], own) if flag.startswith("--") else ""
-        if near:
-            raise UserError(f"unknown flag {flag.split('=', 1)[0]}.{near}")
-        if not flag.startswith("-"):
-            raise UserError(f"unexpected argument '{flag}'; every file needs its flag (--events, --products, --users).")
+def parse_flags(arguments: list[str]) -> tuple[PreprocessOptions, PipelineOptions]:
+    """Return the job's own options, and all of them for the engine.
+
+    Raises:
+        UserError: a flag is unknown, or its value cannot be.
+    """
+    own, _ = _parser(own_only=True).parse_known_args(arguments)
+    everything = _parser(own_only=False)
+    _, unknown = everything.parse_known_args(arguments)
+    pipeline_options = PipelineOptions(arguments)
+    local = pipeline_options.view_as(StandardOptions).runner in LOCAL_RUNNERS
+    flags = sorted(flag for flag in everything._option_string_actions if flag.startswith("--"))
+    after_unknown = False
+    for argument in unknown:
+        if argument.startswith("--"):
+            flag = argument.split("=", 1)[0]
+            near = suggest(flag, vars_as_flags(own)) or (suggest(flag, flags) if local else "")
+            # An engine may know flags that Beam's Python side does not; the local ones know no others.
+            if near or local:
+                raise UserError(f"unknown flag {flag}.{near or ' See --help.'}")
+            after_unknown = "=" not in argument
+        elif not after_unknown:
+            raise UserError(
+                f"unexpected argument '{argument}'; every file needs its flag (--events, --products, --users)."
+            )
+        else:
+            after_unknown = False
+    options = pipeline_options.view_as(PreprocessOptions)
+    _check(options)
+    return options, pipeline_options
+
+
+def vars_as_flags(options: argparse.Namespace) -> list[str]:
+    """Return the flags that set `options`."""
+    return [f"--{name}" for name in vars(options)]
+
+
+def _check(options: PreprocessOptions) -> None:
     if not options.output:
         raise UserError("--output is missing: give the data directory to write.")
     if not options.events and not options.products:
         raise UserError("--events and --products are both missing: give at least one of them.")
+    if options.users and not options.events:
+        raise UserError(
+            "--users without --events: profiles are of use only with events; give both, or leave --users out."
+        )
     for name in ("max_history", "max_events_per_user", "max_vocabulary", "shards", "text_length"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name} {getattr(options, name)}: must be at least 1.")
     for name in ("validation_share", "test_share", "max_bad_rows"):
         if not 0 <= getattr(options, name) <= 1:
             raise UserError(f"--{name} {getattr(options, name)}: must be a share from 0 to 1.")
+    if options.validation_share + options.test_share >= 1:
+        raise UserError("--validation_share and --test_share leave nothing for training; their sum must be below 1.")
     if bool(options.validation_from) != bool(options.test_from):
-        raise UserError("--validation_from and --test_from go together.")
+        raise UserError("--validation_from and --test_from go together; give both or neither.")
+    if options.validation_from and options.split != BY_TIME:
+        raise UserError(f"--validation_from and --test_from need --split {BY_TIME}.")
     if options.text_encoder not in ("default", "none") and not options.text_preprocessor:
         raise UserError("--text_encoder with a handle needs its --text_preprocessor too.")
 
 
-def _own_actions() -> list[argparse.Action]:
-    parser = argparse.ArgumentParser(add_help=False)
+class _Parser(argparse.ArgumentParser):
+    """Raises ``UserError`` where argparse would print the flags of all engines and exit."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message.removeprefix('argument ')}; see --help.")
+
+
+def _parser(*, own_only: bool) -> argparse.ArgumentParser:
+    parser = _Parser(add_help=False, allow_abbrev=False)
     PreprocessOptions._add_argparse_args(parser)
-    return parser._actions
+    if not own_only:
+        for cls in PipelineOptions.__subclasses__():
+            cls._add_argparse_args(_Tolerant(parser))
+    return parser
 
 
 class _Tolerant:
@@ -84,10 +131,8 @@ class _Tolerant:
         self.parser = parser
 
     def add_argument(self, *names: str, **settings: object) -> None:
-        try:
+        with contextlib.suppress(argparse.ArgumentError):
             self.parser.add_argument(*names, **settings)  # type: ignore[arg-type]
-        except argparse.ArgumentError:
-            pass
 
     def add_mutually_exclusive_group(self, **_: object) -> "_Tolerant":
         return self

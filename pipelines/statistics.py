@@ -6,13 +6,43 @@ sketches depend on the order in which workers' parts are merged.
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
 
 _BINS_PER_DOUBLING = 8
 QUANTILES = 16
+
+TallyKey = tuple[str, str]
+
+
+@beam.typehints.with_output_types(tuple[TallyKey, int])
+class Tally(beam.DoFn):
+    """Counts the keys of its elements, and yields ``(key, count)`` once for a bundle of elements.
+
+    A key is ``(group, name)``, such as ``("rows", "events read")``; there must be few of them.
+
+    Args:
+        keys: from an element to the keys under which it counts.
+    """
+
+    def __init__(self, keys: Callable[[Any], Iterable[TallyKey]]):
+        self.keys = keys
+
+    def start_bundle(self) -> None:
+        """Start from nothing: what a bundle that failed has counted is not counted."""
+        self.counts: Counter[TallyKey] = Counter()
+
+    def process(self, element: Any) -> None:
+        """Count one element."""
+        self.counts.update(self.keys(element))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        """Yield the counts."""
+        for pair in self.counts.items():
+            yield GlobalWindows.windowed_value(pair)
 
 
 class NumberStatistics(beam.CombineFn):
@@ -56,6 +86,18 @@ class NumberStatistics(beam.CombineFn):
         }
 
 
+def bucket(number: float) -> str:
+    """Return the name of the bucket of `number`: buckets are fixed and about a fifth wide, above 1 in magnitude.
+
+    >>> bucket(34), bucket(36), bucket(45), bucket(-0.05)
+    ('31..37.1', '31..37.1', '44.3..52.8', '-0.189..0')
+    """
+    place = _bin(number) // 2
+    low = (2.0 ** (abs(place) * 2 / _BINS_PER_DOUBLING) - 1.0) * (1 if place >= 0 else -1)
+    high = _upper_edge(2 * place + 1)
+    return f"{low + 0.0:.3g}..{high + 0.0:.3g}"
+
+
 def _bin(number: float) -> int:
     """Return the histogram bin: logarithmic, 8 bins a doubling, below 1 in magnitude linear around 0."""
     place = int(math.log2(1.0 + abs(number)) * _BINS_PER_DOUBLING)
@@ -77,42 +119,6 @@ def _quantiles(bins: dict[int, int], count: int, low: float, high: float) -> lis
         while len(edges) < len(wanted) and seen >= wanted[len(edges)]:
             edges.append(min(max(_upper_edge(place), low), high))
     return edges
-
-
-class TopCounts(beam.CombineFn):
-    """Combines ``(value, count)`` pairs into the `largest` most frequent, by count and then by value.
-
-    Args:
-        largest: how many are kept; a stated cap on what one worker holds is four times as many.
-    """
-
-    def __init__(self, largest: int):
-        self.largest = largest
-
-    def create_accumulator(self) -> list[tuple[str, int]]:
-        """Return an empty list."""
-        return []
-
-    def add_input(self, accumulator: list[tuple[str, int]], element: tuple[str, int]) -> list[tuple[str, int]]:
-        """Add one pair; values are distinct, so dropping the least frequent is exact."""
-        accumulator.append(element)
-        return self._cut(accumulator) if len(accumulator) > 4 * self.largest else accumulator
-
-    def merge_accumulators(self, accumulators: Iterable[list[tuple[str, int]]]) -> list[tuple[str, int]]:
-        """Join the parts."""
-        joined: list[tuple[str, int]] = []
-        for part in accumulators:
-            joined.extend(part)
-            if len(joined) > 4 * self.largest:
-                joined = self._cut(joined)
-        return joined
-
-    def extract_output(self, accumulator: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Return the pairs, most frequent first."""
-        return self._cut(accumulator)
-
-    def _cut(self, pairs: list[tuple[str, int]]) -> list[tuple[str, int]]:
-        return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))[: self.largest]
 
 
 class HourCounts(beam.CombineFn):
@@ -143,13 +149,14 @@ class HourCounts(beam.CombineFn):
 def time_cuts(hours: dict[int, int], validation_share: float, test_share: float) -> tuple[int, int]:
     """Return the times (ms) where validation and test start, so that they hold about the given shares of events.
 
-    Cuts fall on whole hours; where one hour holds nearly all, a split may be empty.
+    Cuts fall on whole hours, and a split holds no more than its share; where one hour holds more than that, it is for
+    the split before, and the later one may be empty.
     """
     total = sum(hours.values())
     cuts: list[int] = []
     for share in (validation_share + test_share, test_share):
         left = total
-        cut = max(hours, default=0)
+        cut = max(hours, default=-1) + 1
         for hour in sorted(hours):
             if left <= total * share:
                 cut = hour

@@ -5,17 +5,23 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
 
 from pipelines.examples import BY_TIME, SplitRule, split_events, user_examples, user_record
+from pipelines.parse import EVENT_COLUMNS
 from tfrs_shop.features import Feature
 
+JOINED_COLUMNS = (*EVENT_COLUMNS, "title")
+_POSITION, _TIMESTAMP = EVENT_COLUMNS.index("position"), EVENT_COLUMNS.index("timestamp")
+_SOURCE = EVENT_COLUMNS.index("file")
 
-@beam.typehints.with_output_types(tuple[str, dict[str, Any]])
+
+@beam.typehints.with_output_types(tuple[str, Any])
 class MakeExamples(beam.DoFn):
-    """Yields ``(split, example)``, and by tag what the rest of the pipeline counts.
+    """Yields ``(split, example)``, and by tag what the rest of the job counts.
 
     Tags: ``users`` (the record of ``users/``), ``trained`` (product id of each training event), ``numbers``
-    (``(statistic, value)`` of training events), ``over_cap`` (how many old events a user had too many).
+    (``(statistic, value)`` of training events), ``tallies`` (how many old events a user had too many).
 
     Args:
         rule: how to split; by time, its two times come as the side input `cuts`.
@@ -30,23 +36,25 @@ class MakeExamples(beam.DoFn):
         self.largest_history = largest_history
         self.profile = profile
 
-    def process(
-        self, element: tuple[str, dict[str, Iterable[Any]]], cuts: tuple[int, int] | None = None
-    ) -> Iterator[Any]:
-        """Make the examples of one user."""
-        user_id, groups = element
+    def process(self, element: tuple[str, Iterable[Any]], cuts: tuple[int, int] | None = None) -> Iterator[Any]:
+        """Make the examples of one user from event tuples and, if there is a profile row, the dict of attributes."""
+        user_id, found = element
+        attributes: dict[str, Any] = {}
         seen = 0
 
-        def counted(events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-            nonlocal seen
-            for event in events:
-                seen += 1
-                yield event
+        def event_tuples() -> Iterator[tuple[Any, ...]]:
+            nonlocal attributes, seen
+            for item in found:
+                if isinstance(item, dict):
+                    attributes = item
+                else:
+                    seen += 1
+                    yield item
 
-        events = heapq.nlargest(self.largest_history, counted(groups["events"]), key=self._order)[::-1]
-        if seen > len(events):
-            yield beam.pvalue.TaggedOutput("over_cap", seen - len(events))
-        attributes = next(iter(groups["profiles"]), {})
+        newest = heapq.nlargest(self.largest_history, event_tuples(), key=self._order)
+        if seen > len(newest):
+            yield TaggedOutput("tallies", (("rows", "events over cap"), seen - len(newest)))
+        events = [dict(zip(JOINED_COLUMNS, event, strict=True)) for event in reversed(newest)]
         profile = {
             feature.name: attributes.get(feature.source, None if feature.dtype == "float32" else "")
             for feature in self.profile
@@ -58,17 +66,17 @@ class MakeExamples(beam.DoFn):
             yield from user_examples(user_id, events, rule, profile)
             train_end, _ = split_events(events, rule)
             yield from self._counts(events[:train_end], rule)
-        yield beam.pvalue.TaggedOutput("users", user_record(user_id, events, rule.max_history, profile))
+        yield TaggedOutput("users", user_record(user_id, events, rule.max_history, profile))
 
-    def _order(self, event: dict[str, Any]) -> tuple[Any, ...]:
-        position = event["position"] if event["position"] is not None else -1
-        moment = event["timestamp"] if self.order_by == "timestamp" else position
-        return (moment, position, *event["source"])
+    def _order(self, event: tuple[Any, ...]) -> tuple[Any, ...]:
+        position = -1 if event[_POSITION] is None else event[_POSITION]
+        moment = event[_TIMESTAMP] if self.order_by == "timestamp" else position
+        return (moment, position, *event[_SOURCE : _SOURCE + 2])
 
     def _counts(self, events: list[dict[str, Any]], rule: SplitRule) -> Iterator[Any]:
         for event in events:
             if rule.is_target(event):
-                yield beam.pvalue.TaggedOutput("trained", event["product_id"])
+                yield TaggedOutput("trained", event["product_id"])
             for name in ("rating", "price", "quantity"):
                 if event[name] is not None:
-                    yield beam.pvalue.TaggedOutput("numbers", (f"event_{name}", event[name]))
+                    yield TaggedOutput("numbers", (f"event_{name}", event[name]))

@@ -98,7 +98,7 @@ class Echo:
     def __init__(self, **limits) -> None:
         self.loop = asyncio.new_event_loop()
         self.release = threading.Event()
-        self.server = HttpServer(self.answer, threads=2, limits=HttpLimits(**limits))
+        self.server = HttpServer(self, threads=2, limits=HttpLimits(**limits))
         ready = threading.Event()
         self.thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self.thread.start()
@@ -119,6 +119,9 @@ class Echo:
         if request.path == "/fail":
             raise RuntimeError("a secret of the implementation")
         return Answer(200, request.body or request.path.encode())
+
+    def begin(self, request: Request, done) -> bool:
+        return False
 
     def connect(self) -> socket.socket:
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=10)

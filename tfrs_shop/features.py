@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from tfrs_shop.example_proto import example_class
 
 DType = Literal["string", "int64", "float32"]
 Tower = Literal["query", "product", "target", ""]
@@ -103,25 +104,26 @@ def query_features(width: int) -> tuple[Feature, ...]:
 
 def serialize(features: Iterable[Feature], row: dict[str, Any]) -> bytes:
     """Return `row` as a serialized ``tf.train.Example`` with just `features`; None becomes the missing value."""
-    from tensorflow.core.example import example_pb2, feature_pb2
-
-    message: dict[str, Any] = {}
+    example = example_class()()
+    message = example.features.feature
     for feature in features:
         value = row[feature.name]
-        values: Sequence[Any] = [value] if feature.size == 1 else value
-        if feature.size > 1 and len(values) != feature.size:
-            raise ValueError(f"{feature.name}: {len(values)} values where the spec says {feature.size}")
+        items: Sequence[Any] = (value,) if feature.size == 1 else value
+        if feature.size > 1 and len(items) != feature.size:
+            raise ValueError(f"{feature.name}: {len(items)} values where the spec says {feature.size}")
+        entry = message[feature.name]
         if feature.dtype == "string":
-            encoded = [(item or "").encode("utf-8") for item in values]
-            message[feature.name] = feature_pb2.Feature(bytes_list=feature_pb2.BytesList(value=encoded))
+            # Even an empty list must say of what it is one, or nothing would be written for the feature.
+            entry.bytes_list.SetInParent()
+            entry.bytes_list.value.extend([(item or "").encode("utf-8") for item in items])
         elif feature.dtype == "int64":
-            whole = [-1 if item is None else int(item) for item in values]
-            message[feature.name] = feature_pb2.Feature(int64_list=feature_pb2.Int64List(value=whole))
+            entry.int64_list.SetInParent()
+            entry.int64_list.value.extend([-1 if item is None else item for item in items])
         else:
-            floats = [math.nan if item is None else float(item) for item in values]
-            message[feature.name] = feature_pb2.Feature(float_list=feature_pb2.FloatList(value=floats))
-    example = example_pb2.Example(features=feature_pb2.Features(feature=message))
-    return example.SerializeToString(deterministic=True)
+            entry.float_list.SetInParent()
+            entry.float_list.value.extend([math.nan if item is None else item for item in items])
+    serialized: bytes = example.SerializeToString(deterministic=True)
+    return serialized
 
 
 def parsing_spec(features: Iterable[Feature]) -> dict[str, Any]:

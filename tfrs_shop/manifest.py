@@ -63,7 +63,8 @@ def load_manifest(directory: str | Path) -> Manifest:
         raise UserError(f"{directory}: no such directory; make one with 'tfrs-shop preprocess --output {directory}'.")
     if not path.exists():
         raise UserError(
-            f"{directory}: has no {MANIFEST_NAME}, so it is no finished data directory; run 'tfrs-shop preprocess' again."
+            f"{directory}: has no {MANIFEST_NAME}, so it is no finished data directory; "
+            "make it with 'tfrs-shop preprocess'."
         )
     try:
         data = json.loads(path.read_text(encoding="utf-8"))

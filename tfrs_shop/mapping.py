@@ -7,6 +7,7 @@ under the names of ``tfrs_shop.schema``.
 
 import dataclasses
 import re
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -36,8 +37,11 @@ class TableMapping:
         timestamp_formats: ``strptime`` formats tried before ISO 8601 and numbers since 1970.
         timestamp_unit: unit of numeric times; ``auto`` tells seconds, milliseconds and microseconds by their size.
         category_separator: what stands between the levels of a category given as one text.
-        from_events: products only: the catalogue is read out of the event rows (the value seen most often wins).
-        numeric: users only: attributes that are numbers, not categories.
+        from_events: products only: the rows are event rows, so a product comes many times, and of each field the
+            value seen most often counts; without it a second row of a product is rejected. (Where no products
+            file is given, the catalogue is read out of the events files so.)
+        numeric: users only: attributes that are numbers, not categories. Each makes a number feature, which is
+            stored, and a bucket feature, which the model reads.
     """
 
     columns: Columns = dataclasses.field(default_factory=dict)
@@ -59,7 +63,22 @@ class TableMapping:
             try:
                 re.compile(pattern)
             except re.error as error:
-                raise ValueError(f"skip: {field}: {pattern!r} is not a regular expression ({error})") from None
+                raise ValueError(f"skip: {field}: {pattern!r} is not a regular expression ({error}).") from None
+        for form in self.timestamp_formats:
+            try:
+                datetime.strptime(datetime(2001, 12, 31, 23, 59, 58).strftime(form), form)
+            except ValueError as error:
+                raise ValueError(f"timestamp_formats: {form!r} is not a strptime format ({error}).") from None
+        if len(self.delimiter) > 1:
+            raise ValueError(f"delimiter: {self.delimiter!r} is not one character.")
+        if not self.category_separator:
+            raise ValueError("category_separator: must not be empty; leave it out where categories have one level.")
+        twice = [name for name in self.header if self.header.count(name) > 1]
+        if twice:
+            raise ValueError(f"header: names the column '{twice[0]}' twice; rename one.")
+        for field in self.columns:
+            if field in self.constants:
+                raise ValueError(f"columns and constants both name '{field}'; take it out of one.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,5 +123,9 @@ def load_mapping(name_or_path: str) -> Mapping:
         known = [field.name for field in TABLES[table]]
         for field in [*settings.columns, *settings.constants, *settings.skip]:
             if field not in known:
-                raise UserError(f"{name_or_path}: {table}: unknown field '{field}'.{suggest(field, known)}")
+                near = suggest(field, known)
+                raise UserError(f"{name_or_path}: {table}: unknown field '{field}'.{near} Known: {', '.join(known)}.")
+    for field in [*mapping.users.constants, *mapping.users.skip]:
+        if field != "user_id":
+            raise UserError(f"{name_or_path}: users: constants and skip know only user_id, not '{field}'.")
     return mapping

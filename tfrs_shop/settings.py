@@ -46,9 +46,7 @@ def from_dict(cls: type[T], data: Any, *, where: str) -> T:
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for key in data:
         if key not in names:
-            raise UserError(
-                f"{where}: unknown setting '{key}'.{suggest(str(key), names)} Known: {', '.join(names)}."
-            )
+            raise UserError(f"{where}: unknown setting '{key}'.{suggest(str(key), names)} Known: {', '.join(names)}.")
     values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in data.items()}
     try:
         return cls(**values)
@@ -71,23 +69,22 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return None
         kinds = [kind for kind in arguments if kind is not type(None)]
         for kind in kinds:
-            try:
+            # The kind that the value has the outer form of says best what is wrong inside it.
+            if len(kinds) == 1 or _has_form(kind, value):
                 return _convert(kind, value, where)
-            except UserError as error:
-                failure = error
-        raise failure
+        raise UserError(f"{where}: expected {' or '.join(map(_kind_name, kinds))}, found {value!r}.")
     if origin is typing.Literal:
-        if value not in arguments:
+        if not any(value == argument and type(value) is type(argument) for argument in arguments):
             near = suggest(str(value), [str(argument) for argument in arguments])
             raise UserError(f"{where}: {value!r} is not one of {', '.join(map(str, arguments))}.{near}")
         return value
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
-            raise UserError(f"{where}: expected a list, found {value!r}.")
+            raise UserError(f"{where}: expected {_kind_name(hint)}, found {value!r}.")
         return origin(_convert(arguments[0], item, f"{where}[{place}]") for place, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
-            raise UserError(f"{where}: expected names with values, found {value!r}.")
+            raise UserError(f"{where}: expected {_kind_name(hint)}, found {value!r}.")
         return {str(key): _convert(arguments[1], item, f"{where}: {key}") for key, item in value.items()}
     if dataclasses.is_dataclass(hint):
         return from_dict(typing.cast(type, hint), value, where=where)
@@ -101,8 +98,31 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             pass
     if hint is Any or (isinstance(value, hint) and not (hint is int and isinstance(value, bool))):
         return value
-    kind = {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(hint, str(hint))
-    raise UserError(f"{where}: expected {kind}, found {value!r}.")
+    raise UserError(f"{where}: expected {_kind_name(hint)}, found {value!r}.")
+
+
+def _has_form(kind: Any, value: Any) -> bool:
+    origin = typing.get_origin(kind)
+    if origin in (list, tuple):
+        return isinstance(value, list | tuple)
+    if origin is dict or dataclasses.is_dataclass(kind):
+        return isinstance(value, dict)
+    if origin is typing.Literal:
+        return value in typing.get_args(kind)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return kind is Any or (isinstance(value, kind) and not (kind is int and isinstance(value, bool)))
+
+
+def _kind_name(kind: Any) -> str:
+    origin = typing.get_origin(kind)
+    if origin in (list, tuple):
+        return "a list"
+    if origin is dict or dataclasses.is_dataclass(kind):
+        return "names with values"
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(kind)))}"
+    return {float: "a number", int: "a whole number", bool: "true or false", str: "text"}.get(kind, str(kind))
 
 
 def to_dict(settings: Any) -> dict[str, Any]:

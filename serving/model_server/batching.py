@@ -6,18 +6,21 @@ a signature whose shapes say that an output is not one row for each input row. W
 have outputs of another length, its requests are run again one by one.
 """
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from serving.model_server import metrics
 from serving.model_server.json_values import Array
-from serving.model_server.servable import Servable
+from serving.model_server.servable import Done, Servable
 from serving.model_server.status import Code, ServingError, from_exception, invalid
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,8 @@ class _Task:
     fetches: Sequence[str]
     rows: int
     since: float
-    done: threading.Event = field(default_factory=threading.Event)
-    answer: list[Array] | None = None
-    error: ServingError | None = None
+    done: Done
+    answer: list[Array] | ServingError | None = None
 
 
 class _Queue:
@@ -102,8 +104,8 @@ class BatchScheduler:
             self._stopping = True
             self._changed.notify_all()
 
-    def run(self, kind: Kind, task: _Task) -> list[Array]:
-        """Wait for a task's turn and its answer; UNAVAILABLE at once where too much is waiting."""
+    def submit(self, kind: Kind, task: _Task) -> None:
+        """Take a task into a batch; UNAVAILABLE at once where too much is waiting."""
         options = self.options
         with self._changed:
             queue = self._queues.setdefault(kind, _Queue())
@@ -114,11 +116,6 @@ class BatchScheduler:
             queue.append(task)
             if len(queue.tasks) == 1 or queue.rows >= options.max_batch_size:
                 self._changed.notify()
-        task.done.wait()
-        if task.error is not None:
-            raise task.error
-        assert task.answer is not None
-        return task.answer
 
     def _work(self) -> None:
         while True:
@@ -164,15 +161,32 @@ class ServableBatcher:
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         """As `Servable.run_alone`, with the same answer."""
+        answers: list[list[Array] | ServingError] = []
+        ready = threading.Event()
+
+        def done(answer: list[Array] | ServingError) -> None:
+            answers.append(answer)
+            ready.set()
+
+        if not self.submit(feeds, fetches, done):
+            return self._servable.run_alone(feeds, fetches)
+        ready.wait()
+        if isinstance(answers[0], ServingError):
+            raise answers[0]
+        return answers[0]
+
+    def submit(self, feeds: Mapping[str, Array], fetches: Sequence[str], done: Done) -> bool:
+        """As `run`, but return at once and call `done` later; False where the request cannot be part of a batch."""
         rows = self._rows(feeds, fetches)
         if rows is None:
-            return self._servable.run_alone(feeds, fetches)
+            return False
         padded = self._scheduler.options.pad_variable_length_inputs
         shapes = tuple(
             (name, array.dtype.char, array.ndim if padded else array.shape[1:]) for name, array in sorted(feeds.items())
         )
-        task = _Task(self, feeds, fetches, rows, time.monotonic())
-        return self._scheduler.run((id(self), shapes, tuple(fetches)), task)
+        task = _Task(self, feeds, fetches, rows, time.monotonic(), done)
+        self._scheduler.submit((id(self), shapes, tuple(fetches)), task)
+        return True
 
     def _rows(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> int | None:
         """The rows of a request, None where it cannot be part of a batch."""
@@ -196,7 +210,11 @@ class ServableBatcher:
         except Exception as error:
             self._run_apart(tasks, from_exception(error))
         for task in tasks:
-            task.done.set()
+            assert task.answer is not None
+            try:
+                task.done(task.answer)
+            except Exception:
+                logger.exception("The answer to a request of a batch could not be passed on")
 
     def _run_together(self, tasks: list[_Task]) -> None:
         rows = sum(task.rows for task in tasks)
@@ -220,12 +238,12 @@ class ServableBatcher:
     def _run_apart(self, tasks: list[_Task], error: ServingError) -> None:
         for task in tasks:
             if len(tasks) == 1 and error.code is not Code.INTERNAL:
-                task.error = error
+                task.answer = error
                 continue
             try:
                 task.answer = self._servable.run_alone(task.feeds, task.fetches)
             except Exception as own:
-                task.error = from_exception(own)
+                task.answer = from_exception(own)
 
 
 def _tensors_by_row(servable: Servable) -> dict[str, bool]:

@@ -7,9 +7,11 @@ import http
 import logging
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 from serving.model_server.http_parser import HttpError, Request, RequestParser, decoded_body
 from serving.model_server.rest import Answer, error_answer
@@ -19,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 _UNREAD_LIMIT = 256 << 10
 _SWEEP_SECONDS = 0.5
+_BACKLOG = 1024
+# Larger bodies take too long to read for the event loop.
+_INLINE_BYTES = 16 << 10
 # A client may take longer than `read_seconds` for a request as long as it sends this many bytes a second.
 _SLOWEST_BYTES_PER_SECOND = 16 << 10
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {499: "Client Closed Request"}
@@ -43,24 +48,55 @@ def html_error(status: int) -> Answer:
     return Answer(status, page.encode(), "text/html")
 
 
-class HttpServer:
-    """Serves `handler`, which answers whole requests and is called from the pool's threads."""
+class Handler(Protocol):
+    """What answers requests."""
 
-    def __init__(self, handler: Callable[[Request], Answer], *, threads: int, limits: HttpLimits) -> None:
+    def answer(self, request: Request) -> Answer:
+        """In a thread of the pool: answer a request."""
+
+    def begin(self, request: Request, done: Callable[[Answer], None]) -> bool:
+        """In the event loop: take a request whose answer comes later; False leaves it to `answer`."""
+
+
+class HttpServer:
+    """Serves what `handler` answers."""
+
+    def __init__(self, handler: Handler, *, threads: int, limits: HttpLimits) -> None:
         self.handler = handler
         self.limits = limits
         self.connections: set[_Connection] = set()
         self.waiting = 0
         self.draining = False
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._answered: deque[tuple[_Exchange, Answer]] = deque()
+        self._delivering = False
+        self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
 
     async def start(self, host: str, port: int) -> None:
         """Listen; raises OSError where the port cannot be had."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: _Connection(self, loop), host, port, backlog=1024)
-        self._sweeper = loop.create_task(self._sweep())
+        self.loop = asyncio.get_running_loop()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+        self._listener.setblocking(False)
+        self._server = await self.loop.create_server(lambda: _Connection(self), sock=self._listener)
+        self._sweeper = self.loop.create_task(self._sweep())
+
+    def answered(self, exchange: "_Exchange", answer: Answer) -> None:
+        """From any thread: pass an answer to the event loop, which is woken once for all that wait."""
+        self._answered.append((exchange, answer))
+        if not self._delivering:
+            self._delivering = True
+            # A loop that has stopped has sent its clients away already.
+            with contextlib.suppress(RuntimeError):
+                self.loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        self._delivering = False
+        while self._answered:
+            exchange, answer = self._answered.popleft()
+            exchange.done(answer)
 
     async def drain(self, seconds: float, linger_seconds: float) -> None:
         """Finish: answers say that the connection closes, then no new ones, then wait for the running requests."""
@@ -68,17 +104,30 @@ class HttpServer:
         deadline = time.monotonic() + seconds
         # What is already on its way, on kept connections or in the accept queue, is still answered.
         await asyncio.sleep(min(linger_seconds, seconds))
-        if self._server is not None:
-            self._server.close()
-        for connection in list(self.connections):
-            connection.close_if_idle()
+        await self._close_listener()
         while self.connections and time.monotonic() < deadline:
+            now = time.monotonic()
+            for connection in list(self.connections):
+                connection.close_if_idle(now - linger_seconds)
             await asyncio.sleep(0.02)
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self.connections):
             connection.abort()
         self.pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _close_listener(self) -> None:
+        """Stop listening; the kernel would reset what it has accepted and we have not, so that is taken over first."""
+        if self._server is None or self._listener is None:
+            return
+        taken = []
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(self._listener.accept()[0])
+        self._server.close()
+        for accepted in taken:
+            accepted.setblocking(False)
+            await self.loop.connect_accepted_socket(lambda: _Connection(self), accepted)
 
     async def _sweep(self) -> None:
         while True:
@@ -91,9 +140,8 @@ class HttpServer:
 class _Connection(asyncio.Protocol):
     """One client: reads a request, waits for its answer, writes it, and goes on to the next."""
 
-    def __init__(self, server: HttpServer, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: HttpServer) -> None:
         self._server = server
-        self._loop = loop
         self._parser = RequestParser(server.limits.max_body_bytes)
         self._transport: asyncio.Transport | None = None
         self._busy: _Exchange | None = None
@@ -150,8 +198,10 @@ class _Connection(asyncio.Protocol):
         server.waiting += 1
         self._busy = exchange = _Exchange(self, request)
         if server.limits.answer_seconds > 0:
-            exchange.timer = self._loop.call_later(server.limits.answer_seconds, exchange.time_out)
-        server.pool.submit(exchange.run, self._loop)
+            exchange.timer = server.loop.call_later(server.limits.answer_seconds, exchange.time_out)
+        small = len(request.body) <= _INLINE_BYTES and "content-encoding" not in request.headers
+        if not (small and server.handler.begin(request, exchange.answered)):
+            server.pool.submit(exchange.run)
 
     def answered(self, exchange: "_Exchange", answer: Answer) -> None:
         if self._busy is not exchange:
@@ -205,8 +255,9 @@ class _Connection(asyncio.Protocol):
             self._closing = True
             self._transport.close()
 
-    def close_if_idle(self) -> None:
-        if self._busy is None and not self._parser.started and self._transport is not None:
+    def close_if_idle(self, since: float) -> None:
+        """Close the connection when it has had no request since then."""
+        if self._busy is None and not self._parser.started and self._since <= since and self._transport is not None:
             self._closing = True
             self._transport.close()
 
@@ -224,22 +275,24 @@ class _Exchange:
         self.timer: asyncio.TimerHandle | None = None
         self.late = False
 
-    def run(self, loop: asyncio.AbstractEventLoop) -> None:
+    def answered(self, answer: Answer) -> None:
+        """From any thread: here is the answer."""
+        self.connection._server.answered(self, answer)
+
+    def run(self) -> None:
         """In a thread of the pool: answer, unless the time for it has passed while the request waited."""
         answer = error_answer(ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification"))
         try:
             if not self.late:
                 server = self.connection._server
                 body = decoded_body(self.request.headers, self.request.body, server.limits.max_body_bytes)
-                answer = server.handler(self.request._replace(body=body))
+                answer = server.handler.answer(self.request._replace(body=body))
         except HttpError as error:
             answer = html_error(error.status)
         except BaseException:
             logger.exception("A request handler failed")
             answer = error_answer(ServingError(Code.INTERNAL, "Internal error"))
-        # A loop that has stopped has sent its clients away already.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(self.done, answer)
+        self.answered(answer)
 
     def done(self, answer: Answer) -> None:
         self.connection._server.waiting -= 1

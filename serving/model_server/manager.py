@@ -121,10 +121,20 @@ class ModelManager:
         return False
 
     def wait_until_tried(self, name: str, stop: Callable[[], bool]) -> None:
-        """Wait until a model's base path was looked at once and what was there was tried."""
+        """Wait until a model's base path was looked at and every wanted version is available or has failed."""
         with self._changed:
-            while not stop() and self._models[name].polls == 0:
+            while not stop() and not self._tried(self._models[name]):
                 self._changed.wait(0.1)
+
+    def _tried(self, model: _Model) -> bool:
+        versions = (model.versions.get(number) for number in self._wanted(model))
+        return model.polls > 0 and all(
+            version is not None and (version.failed or version.state is State.AVAILABLE) for version in versions
+        )
+
+    def _wanted(self, model: _Model) -> set[int]:
+        failed = {number for number, version in model.versions.items() if version.failed}
+        return wanted_versions(model.config.policy, model.found, failed)
 
     def status(self, name: str, version: int | None = None) -> list[VersionStatus]:
         """The states of a model's versions, the newest first; NOT_FOUND where there is none."""
@@ -204,8 +214,7 @@ class ModelManager:
         if self._stopping:
             return False
         with self._lock:
-            failed = {number for number, version in model.versions.items() if version.failed}
-            wanted = wanted_versions(model.config.policy, model.found, failed)
+            wanted = self._wanted(model)
             for number in wanted:
                 known = model.versions.get(number)
                 if known is None or (known.state is State.END and known.error is None):
@@ -254,6 +263,7 @@ class ModelManager:
     def _drain(self, name: str, number: int, version: _Version, servable: Servable) -> None:
         servable.close()
         self._enter(version, State.END, None)
+        self._wake.set()  # the version may be wanted again by now
         logger.info("Version %d of %s is unloaded", number, name)
 
     def _enter(self, version: _Version, state: State, error: ServingError | None) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from tensorflow.core.framework import tensor_pb2
@@ -15,6 +16,18 @@ from serving.model_server.tensor_protos import check_fed_type, from_proto
 DEFAULT_SIGNATURE = "serving_default"
 
 
+class PredictPlan(NamedTuple):
+    """What a predict request runs: the tensors to feed and fetch, by their names in the graph."""
+
+    feeds: dict[str, Array]
+    fetches: list[str]
+    outputs: list[str]
+
+    def named(self, fetched: Sequence[Array]) -> dict[str, Array]:
+        """The fetched tensors by the names of the signature's outputs."""
+        return dict(zip(self.outputs, fetched, strict=True))
+
+
 def predict(
     servable: Servable,
     signature_name: str,
@@ -22,10 +35,22 @@ def predict(
     *,
     output_filter: Sequence[str] = (),
 ) -> dict[str, Array]:
-    """Run a signature ("" is serving_default) and return its outputs, or those of `output_filter` alone.
+    """Run a signature ("" is serving_default) and return its outputs, or those of `output_filter` alone."""
+    plan = plan_predict(servable, signature_name, inputs, output_filter=output_filter)
+    start = time.perf_counter()
+    fetched = servable.run_tensors(plan.feeds, plan.fetches)
+    metrics.RUNTIME_LATENCY.add(servable.name, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
+    return plan.named(fetched)
 
-    Inputs that are still protos are parsed here, after the checks of their names.
-    """
+
+def plan_predict(
+    servable: Servable,
+    signature_name: str,
+    inputs: Mapping[str, Array] | Mapping[str, tensor_pb2.TensorProto],
+    *,
+    output_filter: Sequence[str] = (),
+) -> PredictPlan:
+    """Check a request against its signature; inputs that are still protos are parsed after their names are checked."""
     key = signature_name or DEFAULT_SIGNATURE
     signature = servable.signatures.get(key)
     if signature is None:
@@ -58,10 +83,11 @@ def predict(
     outputs = _chosen(output_filter, set(signature.outputs))
     for index, (alias, array) in enumerate(feeds.items()):
         check_fed_type(array, signature.inputs[alias].dtype, index)
-    start = time.perf_counter()
-    answer = servable.run(key, feeds, outputs)
-    metrics.RUNTIME_LATENCY.add(servable.name, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
-    return answer
+    return PredictPlan(
+        {signature.inputs[alias].name: array for alias, array in feeds.items()},
+        [signature.outputs[alias].name for alias in outputs],
+        outputs,
+    )
 
 
 def _chosen(output_filter: Sequence[str], known: set[str]) -> list[str]:

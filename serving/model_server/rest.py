@@ -1,19 +1,20 @@
-"""REST requests to answers: one pure step from method, path and body to status and body."""
+"""REST requests to answers: one step from method, path and body to status and body."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from serving.model_server import metrics
 from serving.model_server.inference import classify, regress
 from serving.model_server.json_examples import classification_json, parse_examples, regression_json
-from serving.model_server.json_request import parse_predict
+from serving.model_server.json_request import PredictJson, parse_predict
 from serving.model_server.json_response import columnar_outputs, predictions
+from serving.model_server.json_values import Array
 from serving.model_server.json_writer import error_body
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_json, status_json
-from serving.model_server.predict import DEFAULT_SIGNATURE, predict
+from serving.model_server.predict import DEFAULT_SIGNATURE, PredictPlan, plan_predict
 from serving.model_server.routes import Route, VersionOutOfRangeError, parse_route
 from serving.model_server.servable import Servable
 from serving.model_server.status import HTTP_STATUS, Code, ServingError, from_exception, invalid
@@ -42,6 +43,18 @@ def error_answer(error: ServingError) -> Answer:
     return Answer(HTTP_STATUS[error.code], error_body(error.message))
 
 
+class _Prediction(NamedTuple):
+    """A predict request that is read and checked, and the servable that it holds until `release`."""
+
+    servable: Servable
+    request: PredictJson
+    plan: PredictPlan
+
+    def body(self, fetched: Sequence[Array]) -> bytes:
+        outputs = self.plan.named(fetched)
+        return predictions(outputs) if self.request.row_format else columnar_outputs(outputs)
+
+
 class RestApi:
     """Answers what lies below ``/v1/``."""
 
@@ -52,25 +65,51 @@ class RestApi:
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answer one request; every failure becomes a status and a JSON error, never an exception."""
         start = time.perf_counter()
-        route, code = Route("", ""), Code.OK
+        route = Route("", "")
         try:
             if method == "OPTIONS":
-                answer, code = _preflight(headers.get("origin", ""))
-            else:
-                route = parse_route(method, path)
-                answer = Answer(200, self._dispatch(route, body))
+                return self._counted(route, start, *_preflight(headers.get("origin", "")))
+            route = parse_route(method, path)
+            return self._counted(route, start, Answer(200, self._dispatch(route, body)), Code.OK)
         except VersionOutOfRangeError as error:
-            answer, code = Answer(HTTP_STATUS[error.code], b""), error.code
+            return self._counted(route, start, Answer(HTTP_STATUS[error.code], b""), error.code)
         except Exception as error:
-            known = from_exception(error)
-            if known.code is Code.INTERNAL and not isinstance(error, ServingError):
-                logger.exception("Failed to answer %s %s", method, path)
-            answer, code = error_answer(known), known.code
-        if code is Code.OK:
-            api = route.action if method == "POST" else ""
-            metrics.REQUEST_LATENCY.add(route.model, api, "REST", value=(time.perf_counter() - start) * 1e6)
-        metrics.REQUEST_COUNT.add(route.model, code.name)
-        return answer._replace(headers=self._headers) if self._headers else answer
+            return self._failed(route, start, error)
+
+    def begin(self, method: str, path: str, body: bytes, done: Callable[[Answer], None]) -> bool:
+        """Put a prediction into a batch, to call `done` from another thread when it is answered.
+
+        False leaves the request to `answer`: it is no prediction, has an error, or is not for a batch.
+        """
+        start = time.perf_counter()
+        try:
+            route = parse_route(method, path)
+            if route.action != "predict":
+                return False
+            prediction = self._read(route, body)
+        except ServingError:
+            return False
+        servable, plan = prediction.servable, prediction.plan
+
+        def finish(fetched: list[Array] | ServingError) -> None:
+            try:
+                metrics.RUNTIME_LATENCY.add(route.model, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
+                if isinstance(fetched, ServingError):
+                    raise fetched
+                answer = self._counted(route, start, Answer(200, prediction.body(fetched)), Code.OK)
+            except Exception as error:
+                answer = self._failed(route, start, error)
+            finally:
+                servable.release()
+            done(answer)
+
+        try:
+            submitted = servable.batcher is not None and servable.batcher.submit(plan.feeds, plan.fetches, finish)
+        except ServingError:
+            submitted = False
+        if not submitted:
+            servable.release()
+        return submitted
 
     def _dispatch(self, route: Route, body: bytes) -> bytes:
         if route.action == "predict":
@@ -92,12 +131,23 @@ class RestApi:
             return regression_json(regress(servable, signature_name, examples))
 
     def _predict(self, route: Route, body: bytes) -> bytes:
+        prediction = self._read(route, body)
+        servable, plan = prediction.servable, prediction.plan
+        try:
+            start = time.perf_counter()
+            fetched = servable.run_tensors(plan.feeds, plan.fetches)
+            metrics.RUNTIME_LATENCY.add(route.model, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
+            return prediction.body(fetched)
+        finally:
+            servable.release()
+
+    def _read(self, route: Route, body: bytes) -> _Prediction:
+        """A prediction whose servable is held; nothing is held where this raises."""
         held: list[Servable] = []
 
         def input_types(signature_name: str) -> Mapping[str, int]:
-            servable = self._manager.serving.acquire(route.model, route.version, route.label)
-            held.append(servable)
-            types = servable.input_types.get(signature_name or DEFAULT_SIGNATURE)
+            held.append(self._manager.serving.acquire(route.model, route.version, route.label))
+            types = held[0].input_types.get(signature_name or DEFAULT_SIGNATURE)
             if types is None:
                 raise invalid(
                     f'Serving signature name: "{signature_name or DEFAULT_SIGNATURE}" not found in signature def'
@@ -106,11 +156,24 @@ class RestApi:
 
         try:
             request = parse_predict(body, input_types)
-            outputs = predict(held[0], request.signature_name, request.inputs)
-            return predictions(outputs) if request.row_format else columnar_outputs(outputs)
-        finally:
+            return _Prediction(held[0], request, plan_predict(held[0], request.signature_name, request.inputs))
+        except BaseException:
             for servable in held:
                 servable.release()
+            raise
+
+    def _failed(self, route: Route, start: float, error: Exception) -> Answer:
+        known = from_exception(error)
+        if known.code is Code.INTERNAL and not isinstance(error, ServingError):
+            logger.error("Failed to answer a request to %s", route, exc_info=error)
+        return self._counted(route, start, error_answer(known), known.code)
+
+    def _counted(self, route: Route, start: float, answer: Answer, code: Code) -> Answer:
+        if code is Code.OK:
+            api = route.action if route.action in ("predict", "classify", "regress") else ""
+            metrics.REQUEST_LATENCY.add(route.model, api, "REST", value=(time.perf_counter() - start) * 1e6)
+        metrics.REQUEST_COUNT.add(route.model, code.name)
+        return answer._replace(headers=self._headers) if self._headers else answer
 
 
 def _preflight(origin: str) -> tuple[Answer, Code]:

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import gc
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,11 +17,18 @@ from serving.model_server.status import Code, ServingError, from_exception
 _MAX_CALLABLES = 256
 
 
+# Takes the fetched tensors, or the error in their place.
+Done = Callable[[list[Array] | ServingError], None]
+
+
 class Batcher(Protocol):
     """Runs requests together with others that arrive at the same time."""
 
     def run(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         """As `Servable.run_alone`, with the same answer."""
+
+    def submit(self, feeds: Mapping[str, Array], fetches: Sequence[str], done: "Done") -> bool:
+        """As `run`, but return at once and call `done` later; False where the request cannot be part of a batch."""
 
 
 class Servable:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,7 +54,9 @@ class ModelServer:
             self._manager, allow_unavailable_labels=options.allow_version_labels_for_unavailable_models
         )
         self._door = FrontDoor(
-            RestApi(self._manager, enable_cors=options.rest_api_enable_cors_support), _metrics_path(options)
+            RestApi(self._manager, enable_cors=options.rest_api_enable_cors_support),
+            _metrics_path(options),
+            batching=options.enable_batching,
         )
         self._health = HealthService()
 
@@ -96,7 +99,7 @@ class ModelServer:
         limits = HttpLimits(
             max_body_bytes=options.rest_api_max_body_bytes, answer_seconds=options.rest_api_timeout_in_ms / 1000
         )
-        rest = HttpServer(self._door.answer, threads=options.rest_api_num_threads, limits=limits)
+        rest = HttpServer(self._door, threads=options.rest_api_num_threads, limits=limits)
         grpc_server = self._start_grpc() if options.port else None
         if options.rest_api_port:
             try:
@@ -150,8 +153,9 @@ class ModelServer:
 class FrontDoor:
     """Sends an HTTP request to the API or to the metrics, and turns away what is neither."""
 
-    def __init__(self, rest: RestApi, metrics_path: str | None) -> None:
+    def __init__(self, rest: RestApi, metrics_path: str | None, *, batching: bool) -> None:
         self._rest = rest
+        self._batching = batching
         self._metrics_path = metrics_path
 
     def answer(self, request: Request) -> Answer:
@@ -165,6 +169,12 @@ class FrontDoor:
         if API_PREFIX.fullmatch(path) is None:
             return html_error(404)
         return self._rest.answer(request.method, path, request.headers, request.body)
+
+    def begin(self, request: Request, done: Callable[[Answer], None]) -> bool:
+        """Take a prediction that runs in a batch; False leaves a request to `answer`."""
+        if not self._batching or API_PREFIX.fullmatch(request.path) is None:
+            return False
+        return self._rest.begin(request.method, request.path, request.body, done)
 
 
 def _metrics_path(options: Options) -> str | None:

@@ -162,7 +162,8 @@ class Visitor:
         else:
             with_complements = interest * [name in COMPLEMENTS for name in TYPE_NAMES]
             anchor = self._choose(with_complements / with_complements.sum(), None, silent=True)
-        return anchor, self.shop.complements(int(self.shop.catalogue.type_index[anchor]))
+        complements = self.shop.complements(int(self.shop.catalogue.type_index[anchor]))
+        return (anchor, complements) if complements.any() else (-1, interest)
 
     def _search(self, intent: str, types: NDArray[np.float64], anchor: int) -> Wanted | None:
         """Type a query, maybe a second one in other words; return what is wanted, None if nothing was opened."""

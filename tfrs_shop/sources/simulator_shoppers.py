@@ -26,12 +26,13 @@ from tfrs_shop.sources.simulator_words import (
 )
 
 POPULARITY_WEIGHT = 0.6
-LOOK_WEIGHT, COLOUR_WEIGHT, FUNCTION_WEIGHT = 3.0, 2.0, 1.5
+LOOK_WEIGHT, COLOUR_WEIGHT, FUNCTION_WEIGHT = 4.5, 3.0, 1.0
 PRICE_WEIGHT = 0.25
 LOYALTY = 1.0
 SECOND_LOOK, DISLIKED_LOOK = 0.7, -0.5  # of a user's second look, and of one that they avoid; the first is 1
-LIKED_COLOURS, LIKED_FUNCTIONS = 4, 6
+LIKED_COLOURS, LIKED_FUNCTIONS = 3, 6
 GOOD_MATCH = LOOK_WEIGHT + COLOUR_WEIGHT  # text utility of a product of the first look in a liked colour
+VISITS = 1.05  # mean log of the number of sessions per user
 BREADTH = 0.4  # shape of the gamma draws behind interests: small means few strong ones
 
 PROFILE = {
@@ -114,7 +115,7 @@ def make_shoppers(rng: Generator, *, users: int, days: int, type_share: NDArray[
         leniency=0.4 * rng.normal(size=users),
         # most know the shop from the start, the others join on the way
         first_day=np.where(rng.random(users) < 0.6, 0.0, rng.random(users) * 0.7 * days),
-        sessions=2 + rng.poisson(np.exp(1.05 + 0.6 * rng.normal(size=users)) * (1 + 0.3 * (profile["membership"] == 2))),
+        sessions=2 + rng.poisson(np.exp(VISITS + 0.6 * rng.normal(size=users)) * (1 + 0.3 * (profile["membership"] == 2))),
     )
 
 

@@ -16,6 +16,7 @@ import tf_keras
 
 Array = np.ndarray
 _CONFIG_FILE = "bert_config.json"
+_INPUTS = ("input_word_ids", "input_mask", "input_type_ids")
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,8 @@ class BertEncoder(tf_keras.Model):
         self.embeddings = BertEmbeddings(config)
         self.transformer_layers = [BertLayer(config, index, product_dtype) for index in range(config.layers)]
         self.pooler = _dense(config.width, "pooler", "float32", activation="tanh")
-        # Symbolic, so that Keras creates the weights and saves the model for any batch and length.
-        names = ("input_word_ids", "input_mask", "input_type_ids")
-        self({name: tf_keras.Input([None], dtype=tf.int32, name=name) for name in names})
+        # Creates the weights.
+        self({name: tf_keras.Input([None], dtype=tf.int32, name=name) for name in _INPUTS})
 
     def call(self, inputs: Mapping[str, tf.Tensor], training: bool | None = None) -> dict[str, object]:
         """Encode token ids.
@@ -158,23 +158,40 @@ class BertEncoder(tf_keras.Model):
 
     def export(self, path: Path) -> None:
         """Save to the directory `path` as a TF-Hub encoder, with its sizes in `bert_config.json`."""
-        self.save(path, include_optimizer=False, save_format="tf")
+        tf.saved_model.save(_HubEncoder(self), str(path))
         (path / _CONFIG_FILE).write_text(json.dumps(asdict(self.config), indent=1) + "\n", encoding="utf-8")
+
+
+class _HubEncoder(tf.train.Checkpoint):
+    """What TF-Hub asks of a reusable SavedModel: two traces of the whole; Keras would save six of every layer."""
+
+    def __init__(self, encoder: BertEncoder) -> None:
+        super().__init__()
+        self.variables = encoder.weights
+        self.trainable_variables = encoder.trainable_weights
+        self.regularization_losses: list[tf.Tensor] = []
+        ids = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in _INPUTS}
+
+        # The encoder itself is no attribute, or its layers would be saved as well.
+        @tf.function
+        def call(inputs: Mapping[str, tf.Tensor], training: bool = False) -> dict[str, object]:
+            return encoder(inputs, training=training)
+
+        for training in (False, True):
+            call.get_concrete_function(ids, training=training)
+        self.__call__ = call
 
 
 def load_exported(path: Path, product_dtype: str) -> BertEncoder | None:
     """Return the encoder that `BertEncoder.export` saved to `path`, in `product_dtype`; None for other models."""
     if not (path / _CONFIG_FILE).is_file():
         return None
-    config = BertConfig(**json.loads((path / _CONFIG_FILE).read_text(encoding="utf-8")))
-    exact = BertEncoder(config)
-    exact.load_weights(path / "variables" / "variables").assert_existing_objects_matched().expect_partial()
-    if product_dtype == "float32":
-        return exact
-    wanted = BertEncoder(config, product_dtype)
-    for source, target in zip(exact.weights, wanted.weights, strict=True):
-        target.assign(tf.cast(source, target.dtype))
-    return wanted
+    encoder = BertEncoder(BertConfig(**json.loads((path / _CONFIG_FILE).read_text(encoding="utf-8"))), product_dtype)
+    checkpoint = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    for index, variable in enumerate(encoder.weights):
+        saved = checkpoint.get_tensor(f"variables/{index}/.ATTRIBUTES/VARIABLE_VALUE")
+        variable.assign(tf.cast(saved, variable.dtype))
+    return encoder
 
 
 def _initializer() -> tf_keras.initializers.Initializer:

@@ -66,8 +66,12 @@ class TextEncoder(tf_keras.layers.Layer):
         self.preprocessor = hub.KerasLayer(self.handles.preprocessor, name="preprocessor")
         self.encoder = hub.KerasLayer(self.handles.encoder, trainable=trainable_layers != 0, name="encoder")
         self._adapted = _adapted_names([v.name for v in self.encoder.variables], trainable_layers)
+        # Traced, not run: under a distribution strategy variables may not be read here.
+        ids = {
+            name: tf.TensorSpec([None, None], tf.int32) for name in ("input_word_ids", "input_mask", "input_type_ids")
+        }
         with tf.init_scope():
-            self._width = int(self._encode_ids(self._pack(self._tokenize(tf.constant([""])))).shape[1])
+            self._width = int(tf.function(self._encode_ids).get_concrete_function(ids).output_shapes[1])
 
     @property
     def width(self) -> int:

