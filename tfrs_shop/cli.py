@@ -5,6 +5,7 @@ Exit codes: 0 done; 2 something given cannot be used (one sentence on stderr say
 """
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -232,8 +233,9 @@ def _show(answers: list[Any], as_json: bool) -> None:
 
 
 def _quiet_tensorflow() -> None:
-    """Leave TensorFlow's start-up notes about CPUs and GPUs out of the output."""
+    """Leave TensorFlow's notes about CPUs, GPUs and retracing out of the output."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def main() -> None:

@@ -2,50 +2,20 @@
 
 import asyncio
 import contextlib
-import email.utils
-import http
-import logging
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Protocol
 
-from serving.model_server.http_parser import HttpError, Request, RequestParser, decoded_body
-from serving.model_server.rest import Answer, error_answer
-from serving.model_server.status import Code, ServingError
+from serving.model_server.http_connection import Connection, Exchange, HttpLimits
+from serving.model_server.http_parser import Request
+from serving.model_server.listener import open_listener, refuse_newcomers, take_waiting
+from serving.model_server.rest import Answer
 
-logger = logging.getLogger(__name__)
-
-_UNREAD_LIMIT = 256 << 10
 _SWEEP_SECONDS = 0.5
-_BACKLOG = 1024
-# Larger bodies take too long to read for the event loop.
-_INLINE_BYTES = 16 << 10
-# A client may take longer than `read_seconds` for a request as long as it sends this many bytes a second.
-_SLOWEST_BYTES_PER_SECOND = 16 << 10
-_REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {499: "Client Closed Request"}
-
-
-@dataclass(frozen=True)
-class HttpLimits:
-    """What one client may take."""
-
-    max_body_bytes: int = 100 << 20
-    max_waiting: int = 1024
-    answer_seconds: float = 30.0
-    read_seconds: float = 30.0
-    idle_seconds: float = 60.0
-    write_seconds: float = 30.0
-
-
-def html_error(status: int) -> Answer:
-    """The page for what is no request to the API."""
-    reason = _REASONS.get(status, "Error")
-    page = f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
-    return Answer(status, page.encode(), "text/html")
+_TICK_SECONDS = 0.02
 
 
 class Handler(Protocol):
@@ -64,11 +34,11 @@ class HttpServer:
     def __init__(self, handler: Handler, *, threads: int, limits: HttpLimits) -> None:
         self.handler = handler
         self.limits = limits
-        self.connections: set[_Connection] = set()
+        self.connections: set[Connection] = set()
         self.waiting = 0
         self.draining = False
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        self._answered: deque[tuple[_Exchange, Answer]] = deque()
+        self._answered: deque[tuple[Exchange, Answer]] = deque()
         self._delivering = False
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -77,13 +47,11 @@ class HttpServer:
     async def start(self, host: str, port: int) -> None:
         """Listen; raises OSError where the port cannot be had."""
         self.loop = asyncio.get_running_loop()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-        self._listener.setblocking(False)
-        self._server = await self.loop.create_server(lambda: _Connection(self), sock=self._listener)
+        self._listener = open_listener(host, port)
+        self._server = await self.loop.create_server(lambda: Connection(self), sock=self._listener)
         self._sweeper = self.loop.create_task(self._sweep())
 
-    def answered(self, exchange: "_Exchange", answer: Answer) -> None:
+    def answered(self, exchange: "Exchange", answer: Answer) -> None:
         """From any thread: pass an answer to the event loop, which is woken once for all that wait."""
         self._answered.append((exchange, answer))
         if not self._delivering:
@@ -105,11 +73,13 @@ class HttpServer:
         # What is already on its way, on kept connections or in the accept queue, is still answered.
         await asyncio.sleep(min(linger_seconds, seconds))
         await self._close_listener()
-        while self.connections and time.monotonic() < deadline:
-            now = time.monotonic()
+        quiet = 0
+        while quiet < 2 and time.monotonic() < deadline:
             for connection in list(self.connections):
-                connection.close_if_idle(now - linger_seconds)
-            await asyncio.sleep(0.02)
+                connection.close_if_idle(time.monotonic() - linger_seconds)
+            # Once more after the last one is gone: a connection that is just being set up is not in the set yet.
+            await asyncio.sleep(_TICK_SECONDS)
+            quiet = 0 if self.connections else quiet + 1
         if self._sweeper is not None:
             self._sweeper.cancel()
         for connection in list(self.connections):
@@ -120,14 +90,12 @@ class HttpServer:
         """Stop listening; the kernel would reset what it has accepted and we have not, so that is taken over first."""
         if self._server is None or self._listener is None:
             return
-        taken = []
-        with contextlib.suppress(OSError):
-            while True:
-                taken.append(self._listener.accept()[0])
+        refuse_newcomers(self._listener)
+        await asyncio.sleep(_TICK_SECONDS)
+        taken = take_waiting(self._listener)
         self._server.close()
         for accepted in taken:
-            accepted.setblocking(False)
-            await self.loop.connect_accepted_socket(lambda: _Connection(self), accepted)
+            await self.loop.connect_accepted_socket(lambda: Connection(self), accepted)
 
     async def _sweep(self) -> None:
         while True:
@@ -135,173 +103,3 @@ class HttpServer:
             now = time.monotonic()
             for connection in list(self.connections):
                 connection.check_time(now)
-
-
-class _Connection(asyncio.Protocol):
-    """One client: reads a request, waits for its answer, writes it, and goes on to the next."""
-
-    def __init__(self, server: HttpServer) -> None:
-        self._server = server
-        self._parser = RequestParser(server.limits.max_body_bytes)
-        self._transport: asyncio.Transport | None = None
-        self._busy: _Exchange | None = None
-        self._closing = False
-        self._received = 0
-        self._since = time.monotonic()
-        self._unread = 0
-        self._write_since: float | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._server.connections.add(self)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._server.connections.discard(self)
-        self._transport = None
-
-    def data_received(self, data: bytes) -> None:
-        if self._closing:
-            return
-        if not self._parser.started and self._busy is None:
-            self._since, self._received = time.monotonic(), 0
-        self._received += len(data)
-        self._parser.feed(data)
-        if self._busy is None:
-            self._advance()
-        else:
-            self._unread += len(data)
-            if self._unread > _UNREAD_LIMIT and self._transport is not None:
-                self._transport.pause_reading()
-
-    def _advance(self) -> None:
-        try:
-            request = self._parser.next_request()
-        except HttpError as error:
-            self._write(html_error(error.status), "GET", keep_alive=False)
-            return
-        if request is not None:
-            self._begin(request)
-        elif self._parser.wants_continue and self._transport is not None:
-            self._parser.wants_continue = False
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _begin(self, request: Request) -> None:
-        server = self._server
-        if server.waiting >= server.limits.max_waiting:
-            busy = ServingError(Code.UNAVAILABLE, "Too many requests are waiting for this server")
-            self._write(error_answer(busy), request.method, keep_alive=request.keep_alive)
-            return
-        server.waiting += 1
-        self._busy = exchange = _Exchange(self, request)
-        if server.limits.answer_seconds > 0:
-            exchange.timer = server.loop.call_later(server.limits.answer_seconds, exchange.time_out)
-        small = len(request.body) <= _INLINE_BYTES and "content-encoding" not in request.headers
-        if not (small and server.handler.begin(request, exchange.answered)):
-            server.pool.submit(exchange.run)
-
-    def answered(self, exchange: "_Exchange", answer: Answer) -> None:
-        if self._busy is not exchange:
-            return
-        self._busy = None
-        keep_alive = exchange.request.keep_alive and answer.status != 413
-        self._write(answer, exchange.request.method, keep_alive=keep_alive)
-        self._unread = 0
-        if self._transport is not None and not self._closing:
-            self._transport.resume_reading()
-            self._since, self._received = time.monotonic(), 0
-            if self._parser.started:
-                self._advance()
-
-    def _write(self, answer: Answer, method: str, *, keep_alive: bool) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        keep_alive = keep_alive and not self._server.draining
-        head = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Error')}"]
-        head.append(f"Content-Type: {answer.content_type or 'text/html; charset=ISO-8859-1'}")
-        head += [f"{name}: {value}" for name, value in answer.headers]
-        head.append(f"Date: {email.utils.formatdate(usegmt=True)}")
-        head.append(f"Content-Length: {len(answer.body)}")
-        if not keep_alive:
-            head.append("Connection: close")
-        body = b"" if method == "HEAD" else answer.body
-        transport.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body)
-        if not keep_alive:
-            self._closing = True
-            transport.close()
-
-    def pause_writing(self) -> None:
-        self._write_since = time.monotonic()
-
-    def resume_writing(self) -> None:
-        self._write_since = None
-
-    def check_time(self, now: float) -> None:
-        """Close the connection of a client that is idle for long, or sends or reads too slowly."""
-        limits = self._server.limits
-        if self._write_since is not None and now - self._write_since > limits.write_seconds:
-            self.abort()
-        elif self._closing or self._busy is not None:
-            return
-        elif self._parser.started:
-            allowed = limits.read_seconds + self._received / _SLOWEST_BYTES_PER_SECOND
-            if now - self._since > allowed:
-                self._write(html_error(408), "GET", keep_alive=False)
-        elif now - self._since > limits.idle_seconds and self._transport is not None:
-            self._closing = True
-            self._transport.close()
-
-    def close_if_idle(self, since: float) -> None:
-        """Close the connection when it has had no request since then."""
-        if self._busy is None and not self._parser.started and self._since <= since and self._transport is not None:
-            self._closing = True
-            self._transport.close()
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-
-class _Exchange:
-    """One request on its way through the pool, and the timer that answers in its place."""
-
-    def __init__(self, connection: _Connection, request: Request) -> None:
-        self.connection = connection
-        self.request = request
-        self.timer: asyncio.TimerHandle | None = None
-        self.late = False
-
-    def answered(self, answer: Answer) -> None:
-        """From any thread: here is the answer."""
-        self.connection._server.answered(self, answer)
-
-    def run(self) -> None:
-        """In a thread of the pool: answer, unless the time for it has passed while the request waited."""
-        answer = error_answer(ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification"))
-        try:
-            if not self.late:
-                server = self.connection._server
-                body = decoded_body(self.request.headers, self.request.body, server.limits.max_body_bytes)
-                answer = server.handler.answer(self.request._replace(body=body))
-        except HttpError as error:
-            answer = html_error(error.status)
-        except BaseException:
-            logger.exception("A request handler failed")
-            answer = error_answer(ServingError(Code.INTERNAL, "Internal error"))
-        self.answered(answer)
-
-    def done(self, answer: Answer) -> None:
-        self.connection._server.waiting -= 1
-        if self.timer is not None:
-            self.timer.cancel()
-        self.connection.answered(self, answer)
-
-    def time_out(self) -> None:
-        """In the loop: the client gets its answer now; what still runs goes on and is thrown away."""
-        self.late = True
-        error = ServingError(Code.DEADLINE_EXCEEDED, "Timed out waiting for notification")
-        self.connection.answered(self, error_answer(error))

@@ -22,8 +22,9 @@ from serving.model_server.flags import Options
 from serving.model_server.grpc_health import HealthService
 from serving.model_server.grpc_model_service import ModelService
 from serving.model_server.grpc_services import PredictionService
+from serving.model_server.http_connection import HttpLimits, html_error
 from serving.model_server.http_parser import Request
-from serving.model_server.http_server import HttpLimits, HttpServer, html_error
+from serving.model_server.http_server import HttpServer
 from serving.model_server.loader import LoadOptions, load_version
 from serving.model_server.manager import Loader, ModelManager
 from serving.model_server.model_configs import ModelConfigs, single_model, watch_config_file
@@ -112,10 +113,9 @@ class ModelServer:
         await self._stop.wait()
         logger.info("Draining: running requests finish, new ones go elsewhere")
         self._health.stop()
-        stopped = grpc_server.stop(options.drain_seconds) if grpc_server else None
-        await rest.drain(options.drain_seconds, LINGER_SECONDS)
-        if stopped is not None:
-            await asyncio.get_running_loop().run_in_executor(None, stopped.wait, options.drain_seconds)
+        await asyncio.gather(
+            rest.drain(options.drain_seconds, LINGER_SECONDS), _drain_grpc(grpc_server, options.drain_seconds)
+        )
 
     def _start_grpc(self) -> grpc.Server:
         options = self._options
@@ -148,6 +148,13 @@ class ModelServer:
         rest = f"http://{options.host}:{options.rest_api_port}/v1/models" if options.rest_api_port else "off"
         over_grpc = f"{options.host}:{options.port}" if options.port else "off"
         return f"Ready. Versions in service: {'; '.join(models) or 'none'}. REST: {rest}. gRPC: {over_grpc}"
+
+
+async def _drain_grpc(server: grpc.Server | None, seconds: float) -> None:
+    if server is not None:
+        await asyncio.sleep(min(LINGER_SECONDS, seconds))
+        ended = server.stop(seconds)
+        await asyncio.get_running_loop().run_in_executor(None, ended.wait, seconds)
 
 
 class FrontDoor:

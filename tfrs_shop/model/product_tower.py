@@ -43,7 +43,9 @@ class ProductTower(tf_keras.layers.Layer):
             self.text_mean = tf.constant(text_mean, tf.float32)
             self.text_dropout = tf_keras.layers.Dropout(config.text_dropout)
             self.text_hidden = tf_keras.layers.Dense(2 * config.width, activation=tf.nn.gelu, name="text_hidden")
-            self.text_output = tf_keras.layers.Dense(config.width, name="text_output")
+            # As small as the embeddings at the start: a large text part would drown what the ids have to learn.
+            small = tf_keras.initializers.TruncatedNormal(stddev=0.005)
+            self.text_output = tf_keras.layers.Dense(config.width, kernel_initializer=small, name="text_output")
         if config.attributes:
             self.category_embedding = embedding(categories + 1, config.width, "category")
             self.brand_embedding = embedding(brands + 1, config.width, "brand")

@@ -63,7 +63,8 @@ class ShopModel(tfrs.Model):
         )
         self.behavior_task = tfrs.tasks.Ranking(tf_keras.losses.BinaryCrossentropy(from_logits=True), name="behavior")
         self.rating_task = tfrs.tasks.Ranking(tf_keras.losses.MeanSquaredError(), name="rating")
-        self.shown = {
+        self.mean_loss = tf_keras.metrics.Mean(name="loss")
+        self.validation = {
             name: tf_keras.metrics.Mean(name=name)
             for cutoff in VALIDATION_CUTOFFS
             for name in (f"recall@{cutoff}", f"ndcg@{cutoff}")
@@ -133,9 +134,9 @@ class ShopModel(tfrs.Model):
         return loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Take one step; the ranking metrics are for validation and left out here."""
-        logs = super().train_step(inputs)
-        return {name: value for name, value in logs.items() if name not in self.shown}
+        """Take one step, and return the mean loss of the epoch so far."""
+        self.mean_loss.update_state(super().train_step(inputs)["loss"])
+        return {"loss": self.mean_loss.result()}
 
     def test_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Rank all products for the last position of each row; seen ones stay in, ties count against the target."""
@@ -143,9 +144,9 @@ class ShopModel(tfrs.Model):
         found = tf.cast(ranks, tf.float32)
         for cutoff in VALIDATION_CUTOFFS:
             hit = tf.cast(ranks < cutoff, tf.float32)
-            self.shown[f"recall@{cutoff}"].update_state(hit)
-            self.shown[f"ndcg@{cutoff}"].update_state(hit * np.log(2.0) / tf.math.log(found + 2.0))
-        return {name: metric.result() for name, metric in self.shown.items()}
+            self.validation[f"recall@{cutoff}"].update_state(hit)
+            self.validation[f"ndcg@{cutoff}"].update_state(hit * np.log(2.0) / tf.math.log(found + 2.0))
+        return {name: metric.result() for name, metric in self.validation.items()}
 
     def target_ranks(
         self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool = False

@@ -25,8 +25,8 @@ class TextEncoder(tf_keras.layers.Layer):
     """Encode texts with a BERT from TF-Hub, frozen or partly or wholly trainable.
 
     Frozen (`trainable_layers=0`) suits catalogues that change faster than models are trained; encode such texts once
-    with `encode_texts` where you can. A few layers (1 or 2) adapt the model to the shop's words at a third of
-    the cost of all. Layers that the pooling does not use (the pooler) stay frozen always.
+    with `encode_texts` where you can. A few layers (1 or 2) adapt the model to the shop's words at less
+    cost than all. Layers that the pooling does not use (the pooler) stay frozen always.
 
     Texts should have passed `clean_text`. An empty text gives the vector of ``[CLS] [SEP]``.
 
@@ -34,7 +34,8 @@ class TextEncoder(tf_keras.layers.Layer):
         handles: preprocessor and encoder in the TF-Hub text API; all-MiniLM-L6-v2 by default.
         pooling: "mean" over the tokens, "cls" for the last layer's [CLS], or "concat" of both (twice as wide).
         trainable_layers: 0, or the number of transformer layers, counted from the last, or "all".
-        sequence_length: tokens at once, [CLS] and [SEP] included. Without `long_text` the rest is cut off.
+        sequence_length: tokens at once, [CLS] and [SEP] included, at most the encoder's positions (512 as a rule).
+            Without `long_text` the rest is cut off.
         long_text: cut texts into sentences, and those into windows of `sequence_length`; average the windows' vectors.
         max_windows: windows of a long text that are read.
         name: name of the layer.

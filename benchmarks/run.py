@@ -1,0 +1,12 @@
+"""``make bench``: every benchmark that this machine has the data for, one after the other."""
+
+from benchmarks import beauty, text_encoder
+
+
+def main() -> None:
+    text_encoder.main()
+    beauty.main()
+
+
+if __name__ == "__main__":
+    main()
