@@ -42,7 +42,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     base = tmp_path_factory.mktemp("shop")
     simulate_shop(base / "raw", users=120, products=200, days=30, seed=3)
     raw = base / "raw"
-    files = ["--events", f"{raw}/events.csv.gz", "--products", f"{raw}/products.jsonl.gz", "--users", f"{raw}/users.csv.gz"]
+    files = [
+        "--events",
+        f"{raw}/events.csv.gz",
+        "--products",
+        f"{raw}/products.jsonl.gz",
+        "--users",
+        f"{raw}/users.csv.gz",
+    ]
     run([*files, "--output", str(base / "data"), "--text_encoder", "none", "--shards", "2"], quiet)
     return Shop(raw, base / "data")
 

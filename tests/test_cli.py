@@ -13,7 +13,9 @@ from tfrs_shop.errors import UserError
 
 
 def tfrs_shop(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "tfrs_shop.cli", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-m", "tfrs_shop.cli", *arguments], capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +78,17 @@ def test_what_cannot_be_used_is_one_sentence_and_exit_code_2(arguments, message,
 
 def test_an_unknown_setting_suggests_the_nearest(shop, tmp_path) -> None:
     (tmp_path / "c.yaml").write_text("training:\n  epoch: 3\n")
-    result = tfrs_shop("train", "--data", str(shop.data), "--output", str(tmp_path / "r"), "--config", str(tmp_path / "c.yaml"))
+    result = tfrs_shop(
+        "train", "--data", str(shop.data), "--output", str(tmp_path / "r"), "--config", str(tmp_path / "c.yaml")
+    )
     assert result.returncode == 2
     assert "unknown setting 'epoch'. Did you mean 'epochs'?" in result.stderr
 
 
 def test_evaluate_prints_and_writes_the_metrics(run, tmp_path) -> None:
-    result = tfrs_shop("evaluate", "--run", str(run), "--split", "test", "--exclude-seen", "--json", str(tmp_path / "m.json"))
+    result = tfrs_shop(
+        "evaluate", "--run", str(run), "--split", "test", "--exclude-seen", "--json", str(tmp_path / "m.json")
+    )
     assert result.returncode == 0
     metrics = json.loads((tmp_path / "m.json").read_text())
     assert f"recall@10: {metrics['recall@10']:.4f}" in result.stdout
@@ -111,7 +117,11 @@ def test_the_client_reaches_every_signature(server, trained) -> None:
     assert len(client.recommend_for_history(products)) == 5
     assert products[0] not in {answer.product_id for answer in client.similar(products[0])}
     assert {answer.product_id for answer in client.rank(user, products)} == set(products)
-    assert set(client.metadata()["metadata"]["signature_def"]["signature_def"]) >= {"serving_default", "similar", "rank"}
+    assert set(client.metadata()["metadata"]["signature_def"]["signature_def"]) >= {
+        "serving_default",
+        "similar",
+        "rank",
+    }
 
 
 def test_the_server_refuses_in_its_own_words(server) -> None:

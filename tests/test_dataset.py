@@ -21,9 +21,13 @@ def batch_of(history: list[list[str]], target: list[str]) -> dict:
     count = len(history)
     return {
         "history_product_id": tf.ragged.constant(history, dtype=tf.string, ragged_rank=1),
-        "history_event_type": tf.ragged.constant([["view"] * len(row) for row in history], dtype=tf.string, ragged_rank=1),
+        "history_event_type": tf.ragged.constant(
+            [["view"] * len(row) for row in history], dtype=tf.string, ragged_rank=1
+        ),
         "history_query": tf.ragged.constant([[""] * len(row) for row in history], dtype=tf.string, ragged_rank=1),
-        "history_rating": tf.ragged.constant([[float("nan")] * len(row) for row in history], dtype=tf.float32, ragged_rank=1),
+        "history_rating": tf.ragged.constant(
+            [[float("nan")] * len(row) for row in history], dtype=tf.float32, ragged_rank=1
+        ),
         "target_product_id": tf.constant(target),
         "target_event_type": tf.constant(["purchase"] * count),
         "target_rating": tf.constant([5.0] * count),
@@ -128,7 +132,9 @@ def test_a_manifest_of_another_version_is_refused(shop, tmp_path) -> None:
         open_data(copy)
 
 
-@pytest.mark.parametrize(("name", "message"), [("nothing", "no such directory"), ("empty", "no finished data directory")])
+@pytest.mark.parametrize(
+    ("name", "message"), [("nothing", "no such directory"), ("empty", "no finished data directory")]
+)
 def test_what_is_no_data_directory_is_said(tmp_path, name: str, message: str) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=message):

@@ -125,7 +125,9 @@ def test_the_ranking_loss_leaves_the_towers_alone_unless_it_is_told_to_share(dat
         model.compute_loss(rows)
         queries, products = tf.Variable(tf.random.normal([4, 16])), tf.Variable(tf.random.normal([4, 16]))
         with tf.GradientTape() as tape:
-            loss = model._ranking_loss(queries, products, tf.constant([1, 1, 2, 2]), tf.constant([5.0, np.nan, 1.0, 3.0]))
+            loss = model._ranking_loss(
+                queries, products, tf.constant([1, 1, 2, 2]), tf.constant([5.0, np.nan, 1.0, 3.0])
+            )
         return tape.gradient(loss, [queries, products])
 
     assert tower_gradients(False) == [None, None]

@@ -33,7 +33,9 @@ def test_a_wheel_works_away_from_the_checkout(tmp_path: Path) -> None:
         "from tfrs_shop.mapping import shipped_mappings;"
         "print(tfrs_shop.__file__); print(*shipped_mappings())"
     )
-    result = subprocess.run([python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
     where, mappings = result.stdout.splitlines()[-2:]
     assert where.startswith(str(tmp_path / "venv"))
     assert mappings.split() == ["amazon_reviews_2023", "rees46", "taobao_user_behavior", "uci_online_retail"]

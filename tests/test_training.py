@@ -53,7 +53,9 @@ def test_a_finished_run_is_not_overwritten(shop, small_config, run) -> None:
 def test_a_run_with_other_settings_is_not_gone_on_with(shop, small_config, run, tmp_path) -> None:
     unfinished = tmp_path / "run"
     unfinished.mkdir()
-    (unfinished / "run.json").write_text((run / "run.json").read_text().replace('"finished": true', '"finished": false'))
+    (unfinished / "run.json").write_text(
+        (run / "run.json").read_text().replace('"finished": true', '"finished": false')
+    )
     (unfinished / "config.yaml").write_text(yaml.safe_dump(to_dict(Config())))
     with pytest.raises(UserError, match="begun with other settings"):
         train(shop.data, unfinished, small_config, quiet)
@@ -62,7 +64,9 @@ def test_a_run_with_other_settings_is_not_gone_on_with(shop, small_config, run, 
 def test_an_unfinished_run_is_not_loaded(run, tmp_path) -> None:
     unfinished = tmp_path / "run"
     unfinished.mkdir()
-    (unfinished / "run.json").write_text((run / "run.json").read_text().replace('"finished": true', '"finished": false'))
+    (unfinished / "run.json").write_text(
+        (run / "run.json").read_text().replace('"finished": true', '"finished": false')
+    )
     with pytest.raises(UserError, match="training did not finish"):
         load_run(unfinished)
 

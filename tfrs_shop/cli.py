@@ -53,7 +53,9 @@ def preprocess(context: typer.Context) -> None:
 def train(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Made by 'tfrs-shop preprocess'.")],
     output: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write, or to go on with.")],
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Settings (YAML); see docs/configuration.md.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings (YAML); see docs/configuration.md.")
+    ] = None,
 ) -> None:
     """Train a model; the same command again goes on after a kill."""
     from tfrs_shop.config import Config
@@ -70,7 +72,9 @@ def train(
 def evaluate(
     run: Annotated[Path, typer.Option(metavar="RUN", help="A finished run.")],
     split: Annotated[str, typer.Option(help="validation or test.")] = "test",
-    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Take seen products out of the ranking.")] = False,
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Take seen products out of the ranking.")
+    ] = False,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
     json_file: JsonFile = None,
 ) -> None:

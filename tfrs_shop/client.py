@@ -56,7 +56,9 @@ class ShopClient:
         """Return recommendations after a fresh history, oldest event first; event types are views if not given."""
         types = list(event_types) or ["view"] * len(product_ids)
         if len(types) != len(product_ids):
-            raise UserError(f"{len(product_ids)} products but {len(types)} event types; give one type for each product.")
+            raise UserError(
+                f"{len(product_ids)} products but {len(types)} event types; give one type for each product."
+            )
         return self.answers(
             "recommend_for_history", {"history_product_id": [list(product_ids)], "history_event_type": [types]}
         )

@@ -107,9 +107,7 @@ def open_data(directory: str | Path) -> ShopData:
     """
     directory = Path(directory)
     manifest = load_manifest(directory)
-    values = {
-        name: _lines(directory / entry["file"], entry["size"]) for name, entry in manifest.vocabularies.items()
-    }
+    values = {name: _lines(directory / entry["file"], entry["size"]) for name, entry in manifest.vocabularies.items()}
     indices = {name: {value: i for i, value in enumerate(found, 1)} for name, found in values.items()}
     products = list(_rows(directory, manifest, "products"))
     if not products:
@@ -123,10 +121,8 @@ def open_data(directory: str | Path) -> ShopData:
     return ShopData(directory, manifest, build_catalogue(products, manifest, indices), values, query_vectors)
 
 
-def read_records(
-    directory: Path, manifest: Manifest, folder: str, batch_size: int = PARSE_BATCH
-) -> tf.data.Dataset:
-    """Return the records of `folder` in parsed batches: dense scalars, ragged lists. Files are read in parallel, in a fixed order."""
+def read_records(directory: Path, manifest: Manifest, folder: str, batch_size: int = PARSE_BATCH) -> tf.data.Dataset:
+    """Return the records of `folder` in parsed batches: dense scalars, ragged lists; in a fixed order."""
     kind = "examples" if folder in ("train", "validation", "test") else folder
     spec = parsing_spec(manifest.features[kind])
     paths = [str(directory / folder / entry["name"]) for entry in manifest.files[folder]]
@@ -221,19 +217,21 @@ def _profile(batch: dict[str, Any], tables: dict[str, Any], profile: list[Featur
 def _rows(directory: Path, manifest: Manifest, folder: str) -> Iterator[dict[str, Any]]:
     try:
         for batch in read_records(directory, manifest, folder).as_numpy_iterator():
-            lists = {
-                name: value.to_list() if hasattr(value, "to_list") else value for name, value in batch.items()
-            }
+            lists = {name: value.to_list() if hasattr(value, "to_list") else value for name, value in batch.items()}
             names = list(lists)
             for values in zip(*lists.values(), strict=True):
                 yield dict(zip(names, values, strict=True))
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
         reason = str(error.message).split("\n", 1)[0]
-        raise UserError(f"{directory / folder}: a record cannot be read ({reason}); run 'tfrs-shop preprocess' again.") from None
+        raise UserError(
+            f"{directory / folder}: a record cannot be read ({reason}); run 'tfrs-shop preprocess' again."
+        ) from None
 
 
 def _lines(path: Path, size: int) -> list[bytes]:
     values = path.read_bytes().split(b"\n")[:size] if size else []
     if len(values) != size:
-        raise UserError(f"{path}: has {len(values)} values where the manifest says {size}; run 'tfrs-shop preprocess' again.")
+        raise UserError(
+            f"{path}: has {len(values)} values where the manifest says {size}; run 'tfrs-shop preprocess' again."
+        )
     return values

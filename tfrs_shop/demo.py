@@ -37,7 +37,12 @@ def demo(source: str, work: Path, say: Say) -> None:
     raw, data, run, models = work / "raw", work / "data", work / "run", work / "models"
     users = ["--users", str(raw / "users.csv.gz")] if source == "simulated" else []
     steps = {
-        "Get raw events and a catalogue": ["data", "simulate" if source == "simulated" else source, "--output", str(raw)],
+        "Get raw events and a catalogue": [
+            "data",
+            "simulate" if source == "simulated" else source,
+            "--output",
+            str(raw),
+        ],
         "Preprocess them with Apache Beam": [
             *("preprocess", "--events", str(raw / "events.csv.gz"), "--products", str(raw / "products.jsonl.gz")),
             *(*users, "--output", str(data)),
@@ -52,7 +57,12 @@ def demo(source: str, work: Path, say: Say) -> None:
         if subprocess.run([sys.executable, "-m", "tfrs_shop.cli", *arguments], check=False).returncode:
             raise UserError(f"the step above failed; what it wrote is in {work}.")
     port = _free_port()
-    flags = ["--model_name=shop", f"--model_base_path={(models / 'shop').absolute()}", f"--rest_api_port={port}", "--port=0"]
+    flags = [
+        "--model_name=shop",
+        f"--model_base_path={(models / 'shop').absolute()}",
+        f"--rest_api_port={port}",
+        "--port=0",
+    ]
     say(f"\n[{len(steps) + 1}/{len(steps) + 1}] Serve it, {time.monotonic() - started:.0f} s so far")
     say(f"$ python -m serving.model_server {' '.join(flags)}")
     with _server(flags):

@@ -16,7 +16,9 @@ from tfrs_shop.model.shop_model import ShopModel
 CUTOFFS = (1, 5, 10, 20, 100)
 
 
-def evaluate(model: ShopModel, data: ShopData, split: str, exclude_seen: bool, say: Callable[[str], None]) -> dict[str, Any]:
+def evaluate(
+    model: ShopModel, data: ShopData, split: str, exclude_seen: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
     """Return the metrics of `model` on `split`, with the protocol that they were made by.
 
     Raises:

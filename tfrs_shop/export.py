@@ -31,7 +31,9 @@ EXCLUSIONS = ("bought", "seen", "none")
 WARM_UP_USERS = 3
 
 
-def export(model: ShopModel, data: ShopData, output: str | Path, index: str, serving: Serving, say: Say = print) -> Path:
+def export(
+    model: ShopModel, data: ShopData, output: str | Path, index: str, serving: Serving, say: Say = print
+) -> Path:
     """Write the next version below `output`, and return its directory.
 
     Args:
@@ -59,9 +61,7 @@ def export(model: ShopModel, data: ShopData, output: str | Path, index: str, ser
         user_ids = data.users()["user_id"] if data.manifest.counts["users"] else []
         assets["users"].write_bytes(b"\n".join(user_ids or [b""]) + b"\n")
         lazy = _LazyIndex(index, vectors, model, data, say)
-        module = ShopSignatures(
-            model, data, vectors, lazy, serving, {name: str(path) for name, path in assets.items()}
-        )
+        module = ShopSignatures(model, data, vectors, lazy, serving, {name: str(path) for name, path in assets.items()})
         module.index = lazy.built(module.most)
         signatures = module.signatures()
         tf.saved_model.save(
@@ -172,9 +172,7 @@ def write_file_list(directory: Path) -> None:
     (directory / EXTRA / "files.json").write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_requests(
-    extra: Path, signatures: dict[str, Any], requests: list[tuple[str, dict[str, tf.Tensor]]]
-) -> None:
+def _write_requests(extra: Path, signatures: dict[str, Any], requests: list[tuple[str, dict[str, tf.Tensor]]]) -> None:
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
     warm_up = tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests"))

@@ -67,7 +67,9 @@ def read_run(directory: str | Path) -> RunInfo:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = data.pop("version")
         if version != RUN_VERSION:
-            raise UserError(f"{path}: version {version!r}, but this tfrs_shop reads version {RUN_VERSION}; train again.")
+            raise UserError(
+                f"{path}: version {version!r}, but this tfrs_shop reads version {RUN_VERSION}; train again."
+            )
         return RunInfo(**data)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is broken ({error}); train again.") from None

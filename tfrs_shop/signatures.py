@@ -135,7 +135,7 @@ class ShopSignatures(tf.Module):
 
     @tf.function
     def recommend(self, user_id: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Answer for stored users ``[batch]`` string; an unknown one gets what is popular, scored by its share of events.
+        """Answer for stored users ``[batch]`` string; an unknown one gets what is popular, scored by share.
 
         Returns:
             ``product_id``, ``title`` ``[batch, k]`` string and ``score`` ``[batch, k]`` float32, best first.

@@ -184,10 +184,12 @@ class Progress(tf_keras.callbacks.Callback):
     def __init__(self, steps: int, epochs: int, every: int, say: Say):
         super().__init__()
         self.steps, self.epochs, self.every, self.say = steps, epochs, every, say
+        self.first: int | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Remember where the epoch began."""
-        self.epoch, self.started, self.first = epoch, time.monotonic(), None
+        self.epoch, self.started = epoch, time.monotonic()
+        self.first = None
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Say a line now and then."""

@@ -49,7 +49,9 @@ class ProductTower(tf_keras.layers.Layer):
         if config.attributes:
             self.category_embedding = embedding(categories + 1, config.width, "category")
             self.brand_embedding = embedding(brands + 1, config.width, "brand")
-            self.bucket_embeddings = [embedding(size, config.width, f"bucket{i}") for i, size in enumerate(bucket_sizes)]
+            self.bucket_embeddings = [
+                embedding(size, config.width, f"bucket{i}") for i, size in enumerate(bucket_sizes)
+            ]
         self.uses_text = uses_text
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
@@ -85,4 +87,3 @@ class ProductTower(tf_keras.layers.Layer):
         known = tf.cast(tf.reduce_any(vectors != 0.0, 1, keepdims=True), tf.float32)
         centred = tf.math.l2_normalize((tf.math.l2_normalize(vectors, 1) - self.text_mean) * known, 1)
         return tf.cast(centred * self.text_width**0.5, self.compute_dtype)
-

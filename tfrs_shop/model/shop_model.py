@@ -148,9 +148,7 @@ class ShopModel(tfrs.Model):
             self.validation[f"ndcg@{cutoff}"].update_state(hit * np.log(2.0) / tf.math.log(found + 2.0))
         return {name: metric.result() for name, metric in self.validation.items()}
 
-    def target_ranks(
-        self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool = False
-    ) -> tf.Tensor:
+    def target_ranks(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool = False) -> tf.Tensor:
         """Return ``[batch]`` int32: how many products stand before the target of each row; ties stand before it.
 
         Args:

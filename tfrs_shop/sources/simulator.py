@@ -90,7 +90,12 @@ def simulate_shop(
 
     An `output` of an earlier run is replaced. Raises UserError for sizes that make no shop.
     """
-    for name, value, least in (("users", users, 1), ("products", products, len(TYPES)), ("days", days, 1), ("seed", seed, 0)):
+    for name, value, least in (
+        ("users", users, 1),
+        ("products", products, len(TYPES)),
+        ("days", days, 1),
+        ("seed", seed, 0),
+    ):
         if value < least:
             raise UserError(f"--{name} is {value}; the simulated shop needs at least {least}.")
     world = build_world(users=users, products=products, days=days, seed=seed)
@@ -115,7 +120,9 @@ def simulate_shop(
             "oracle_without_text": without_text,
             "behaviour": {intent: how._asdict() for intent, how in BEHAVIOUR.items()},
             "complements": {
-                " > ".join(TYPES[name].path): {" > ".join(TYPES[other].path): weight for other, weight in others.items()}
+                " > ".join(TYPES[name].path): {
+                    " > ".join(TYPES[other].path): weight for other, weight in others.items()
+                }
                 for name, others in COMPLEMENTS.items()
             },
             "queries": {

@@ -152,5 +152,3 @@ def _sales_rank(rng: Generator, attributes: list[Attributes], sold: NDArray[np.f
         members = np.flatnonzero((departments == department) & np.isfinite(sold))
         ranks[members[np.argsort(-noisy[members], kind="stable")]] = np.arange(1, len(members) + 1)
     return ranks
-
-

@@ -124,10 +124,7 @@ def grade(catalogue: Catalogue, wanted: Wanted) -> NDArray[np.int64]:
     """Grade every product: 3 type and all attributes, 2 type and some, 1 near (complement, same parent), 0 else."""
     types = catalogue.type_index
     parent = TYPES[wanted.type_name].path[:-1]
-    near = [
-        TYPES[name].path[:-1] == parent or name in COMPLEMENTS.get(wanted.type_name, {})
-        for name in TYPE_NAMES
-    ]
+    near = [TYPES[name].path[:-1] == parent or name in COMPLEMENTS.get(wanted.type_name, {}) for name in TYPE_NAMES]
     grades = np.array(near)[types].astype(np.int64)
     same = np.flatnonzero(types == TYPE_NAMES.index(wanted.type_name))
     share = wanted.share(catalogue, same)
@@ -152,9 +149,7 @@ def held_out_queries(rng: Generator, catalogue: Catalogue, count: int) -> list[H
     return queries
 
 
-def judgments(
-    rng: Generator, catalogue: Catalogue, queries: Iterable[HeldOutQuery]
-) -> list[tuple[str, str, int]]:
+def judgments(rng: Generator, catalogue: Catalogue, queries: Iterable[HeldOutQuery]) -> list[tuple[str, str, int]]:
     """Return (query_id, product_id, grade): all products of grade 1 and better, and a sample of grade 0."""
     rows = []
     for query in queries:

@@ -196,9 +196,7 @@ class Visitor:
         if silent:
             return product
         if not self.seen[product]:
-            self.choice = Choice(
-                self.user, product, self.day, before, wanted, self.utility.copy(), self.seen.copy()
-            )
+            self.choice = Choice(self.user, product, self.day, before, wanted, self.utility.copy(), self.seen.copy())
             self.seen[product] = True
             self.utility[product] += VIEWED
         return product
@@ -271,9 +269,7 @@ class Visitor:
     def _emit(self, event_type: str, product: int, *, query: str = "", quantity: int = 0) -> None:
         self.now += 8 + self.rng.exponential(45)
         price = self.shop.paid(product, self.day) if product >= 0 else 0.0
-        self.events.append(
-            Event(self.user, product, event_type, self.now, self.session, 0, query, quantity, price)
-        )
+        self.events.append(Event(self.user, product, event_type, self.now, self.session, 0, query, quantity, price))
 
     def _draw(self, weights: NDArray[np.float64]) -> int:
         total = np.cumsum(weights)

@@ -115,7 +115,8 @@ def make_shoppers(rng: Generator, *, users: int, days: int, type_share: NDArray[
         leniency=0.4 * rng.normal(size=users),
         # most know the shop from the start, the others join on the way
         first_day=np.where(rng.random(users) < 0.6, 0.0, rng.random(users) * 0.7 * days),
-        sessions=2 + rng.poisson(np.exp(VISITS + 0.6 * rng.normal(size=users)) * (1 + 0.3 * (profile["membership"] == 2))),
+        sessions=2
+        + rng.poisson(np.exp(VISITS + 0.6 * rng.normal(size=users)) * (1 + 0.3 * (profile["membership"] == 2))),
     )
 
 
