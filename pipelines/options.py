@@ -57,15 +57,15 @@ def parse_flags(arguments: list[str]) -> tuple[PreprocessOptions, PipelineOption
     _, unknown = everything.parse_known_args(arguments)
     pipeline_options = PipelineOptions(arguments)
     local = pipeline_options.view_as(StandardOptions).runner in LOCAL_RUNNERS
-    flags = sorted(flag for flag in everything._option_string_actions if flag.startswith("--"))
+    flags = [flag.removeprefix("--") for flag in everything._option_string_actions if flag.startswith("--")]
     after_unknown = False
     for argument in unknown:
         if argument.startswith("--"):
-            flag = argument.split("=", 1)[0]
-            near = suggest(flag, vars_as_flags(own)) or (suggest(flag, flags) if local else "")
+            flag = argument.removeprefix("--").split("=", 1)[0]
+            near = (suggest(flag, vars(own)) or (suggest(flag, flags) if local else "")).replace("'", "'--", 1)
             # An engine may know flags that Beam's Python side does not; the local ones know no others.
             if near or local:
-                raise UserError(f"unknown flag {flag}.{near or ' See --help.'}")
+                raise UserError(f"unknown flag --{flag}.{near or ' See --help.'}")
             after_unknown = "=" not in argument
         elif not after_unknown:
             raise UserError(
@@ -76,11 +76,6 @@ def parse_flags(arguments: list[str]) -> tuple[PreprocessOptions, PipelineOption
     options = pipeline_options.view_as(PreprocessOptions)
     _check(options)
     return options, pipeline_options
-
-
-def vars_as_flags(options: argparse.Namespace) -> list[str]:
-    """Return the flags that set `options`."""
-    return [f"--{name}" for name in vars(options)]
 
 
 def _check(options: PreprocessOptions) -> None:

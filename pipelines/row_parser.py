@@ -39,7 +39,7 @@ class RowParser:
         self._names: dict[tuple[str, ...], dict[str, str]] = {}
         self._read: dict[str, Callable[[Field, Any], Any]] = {
             "id": lambda field, value: values.identifier(field.name, value),
-            "text": lambda field, value: clean_text(values.joined_text(field.name, value)),
+            "text": lambda field, value: _clean(field.name, value),
             "float": lambda field, value: values.number(field.name, value, field.minimum),
             "int": lambda field, value: values.whole_number(field.name, value),
             "time": lambda field, value: values.time(
@@ -193,5 +193,10 @@ class RowParser:
                 attributes[name] = found
                 attributes[name + BUCKET] = "" if found is None else bucket(found)
             else:
-                attributes[name] = "" if value is None else clean_text(values.joined_text(name, value))
+                attributes[name] = "" if value is None else _clean(name, value)
         return attributes
+
+
+def _clean(name: str, value: Any) -> str:
+    # Each part by itself: a description that was cut off inside a tag ends there, and not in its neighbour.
+    return values.joined(clean_text(text) for text in values.texts(name, value))

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timezone
 from typing import Any, Literal
 
@@ -13,6 +13,7 @@ LARGEST_WHOLE = 2**53
 _MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SHOWN = 60
+_SENTENCE_ENDS = ".!?…。！？"
 
 
 class RowError(Exception):
@@ -60,12 +61,28 @@ def checked_text(field: str, value: Any) -> str:
     return text
 
 
-def joined_text(field: str, value: Any) -> str:
-    """Return a text, or the texts of a list as sentences of one."""
+def texts(field: str, value: Any) -> Iterator[str]:
+    """Yield a text, or all texts of a list, which may hold lists."""
     if isinstance(value, list | tuple):
-        parts = (joined_text(field, part) for part in value if part is not None)
-        return ". ".join(part for part in parts if part.strip())
-    return checked_text(field, value)
+        for part in value:
+            if part is not None:
+                yield from texts(field, part)
+    else:
+        yield checked_text(field, value)
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Return `parts` as the sentences of one text; empty ones are left out.
+
+    >>> joined(["Soft", "", "Is it blue?", "Yes."])
+    'Soft. Is it blue? Yes.'
+    """
+    text = ""
+    for part in parts:
+        if text and part:
+            text += " " if text[-1] in _SENTENCE_ENDS else ". "
+        text += part
+    return text
 
 
 def identifier(field: str, value: Any) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+import http.client
+import select
 import socket
 import threading
 import time
@@ -187,6 +189,23 @@ def test_a_body_beyond_the_limit_is_413_before_it_is_read(echo):
     assert read_all(sock).startswith(b"HTTP/1.1 413 ")
 
 
+def test_a_client_that_sends_its_large_body_first_still_reads_the_413(echo):
+    connection = http.client.HTTPConnection("127.0.0.1", echo.port, timeout=10)
+    connection.request("POST", "/", b"x" * (20 << 20))
+    response = connection.getresponse()
+    assert response.status == 413
+    assert response.getheader("Connection") == "close"
+    connection.close()
+
+
+def test_a_kept_connection_of_http_1_0_is_told_that_it_is_kept(echo):
+    sock = echo.connect()
+    sock.sendall(b"GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    assert b"\r\nConnection: keep-alive" in read_answer(sock)[0]
+    sock.sendall(b"GET /b HTTP/1.0\r\n\r\n")
+    assert read_all(sock).endswith(b"/b")
+
+
 def test_nonsense_is_answered_with_an_html_page(echo):
     sock = echo.connect()
     sock.sendall(b"\x16\x03\x01 hello\r\n\r\n")
@@ -208,17 +227,13 @@ def test_a_handler_that_fails_tells_nothing_of_itself(echo):
 def test_a_client_that_sends_a_byte_now_and_then_is_let_go_and_others_are_served(echo):
     slow, quick = echo.connect(), echo.connect()
     slow.sendall(b"POST / HTTP/1.1\r\nContent-Length: 900\r\n\r\n")
-    gone = False
-    for _ in range(40):
-        try:
-            slow.sendall(b"x")
-        except OSError:
-            gone = True
-            break
+    for _ in range(100):
+        slow.sendall(b"x")
         quick.sendall(b"GET /quick HTTP/1.1\r\n\r\n")
         assert read_answer(quick)[1] == b"/quick"
-        time.sleep(0.1)
-    assert gone
+        if select.select([slow], [], [], 0.1)[0]:
+            break
+    assert read_all(slow).startswith(b"HTTP/1.1 408 ")
 
 
 def test_an_idle_connection_is_closed(echo):
@@ -251,6 +266,8 @@ def test_a_full_queue_is_503_at_once():
     assert read_answer(sock)[0].startswith(b"HTTP/1.1 503 ")
     echo.release.set()
     assert [read_answer(each)[1] for each in waiting] == [b"/slow", b"/slow"]
+    sock.sendall(b"GET /y HTTP/1.1\r\n\r\n")
+    assert read_answer(sock)[1] == b"/y"
     echo.stop()
 
 

@@ -282,6 +282,25 @@ def test_a_version_without_a_file_list_is_refused_where_others_have_one(tmp_path
     assert client.post(ASK, ONE) == (200, {"predictions": [3.5]})
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_copy_that_is_interrupted_anywhere_is_never_in_service(tmp_path, order):
+    list_files(save_half_plus_two(tmp_path / "m", 1))
+    source = save_half_plus_two(tmp_path / "source", 2, two=3.0)
+    list_files(source)
+    manager = manager_for({"half": tmp_path / "m"})
+    client = Client(manager)
+    files = sorted(file for file in source.rglob("*") if file.is_file())[::order]
+    for file in files:
+        target = tmp_path / "m" / "2" / file.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        content = file.read_bytes()
+        for share in (0.0, 0.5, 1.0):
+            target.write_bytes(content[: int(len(content) * share)])
+            manager.poll()
+            whole = file == files[-1] and share == 1.0
+            assert client.post(ASK, ONE) == (200, {"predictions": [3.5 if whole else 2.5]})
+
+
 def write_log(path, name, answer=None, signature_name="", value=1.0):
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.signature_name = signature_name

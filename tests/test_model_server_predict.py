@@ -213,6 +213,13 @@ def test_an_error_inside_the_graph_keeps_its_code_and_has_no_stack_trace(client)
     assert "Traceback" not in error
 
 
+def test_bytes_that_are_not_utf_8_come_back_in_an_error_as_they_are(client):
+    body = b'{"signature_name": "number", "instances": ["1.5", "\xff"]}'
+    answer = client.rest.answer("POST", PAIR, {}, body)
+    assert answer.status == 400
+    assert b"StringToNumberOp could not correctly convert string: \xff" in answer.body
+
+
 def test_json_errors_win_over_unknown_models_and_those_over_bad_instances(client):
     assert client.post("/v1/models/none:predict", b"{")[0] == 400
     assert client.post("/v1/models/none:predict", {"instances": []}) == (

@@ -3,6 +3,8 @@
 import pytest
 from test_model_server_support import Client, manager_for, save_half_plus_two
 
+from serving.model_server.rest import RestApi
+
 
 @pytest.fixture(scope="module")
 def manager(tmp_path_factory):
@@ -94,6 +96,12 @@ def test_status_lists_versions_with_their_states(client):
 )
 def test_status_and_metadata_of_what_is_not_there(client, path, status, error):
     assert client.get(path) == (status, {"error": error})
+
+
+def test_readiness_turns_false_while_the_server_drains_and_predictions_go_on(manager):
+    rest = RestApi(manager, draining=lambda: True)
+    assert rest.answer("GET", "/v1/models/half", {}, b"").status == 503
+    assert rest.answer("POST", "/v1/models/half:predict", {}, b'{"instances": [1]}').status == 200
 
 
 def test_metadata_describes_the_signatures(client):

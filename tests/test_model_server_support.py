@@ -17,6 +17,7 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow as tf  # the environment above must come first
+import tensorflow_text as tf_text
 
 from serving.model_server.loader import LoadOptions, load_version
 from serving.model_server.manager import Loader, ModelConfig, ModelManager
@@ -99,13 +100,23 @@ def save_pair(base: Path) -> Path:
     def with_default(x, step=tf.constant(3.0)):  # noqa: B008  # a default is saved only as a tensor
         return {"y": x + step}
 
-    module.functions = [pair, scalar, lookup, uneven, with_default]
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
+    def number(x):
+        return {"y": tf.strings.to_number(x)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="x")])
+    def fold(x):
+        return {"y": tf_text.case_fold_utf8(x)}
+
+    module.functions = [pair, scalar, lookup, uneven, with_default, number, fold]
     signatures = {
         "serving_default": pair,
         "scalar": scalar,
         "lookup": lookup,
         "uneven": uneven,
         "with_default": with_default,
+        "number": number,
+        "fold": fold,
     }
     tf.saved_model.save(module, str(base / "1"), signatures=signatures)
     return base / "1"

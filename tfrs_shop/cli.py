@@ -163,7 +163,7 @@ def amazon_2023(
     from tfrs_shop.sources.amazon_2023 import amazon_2023 as run
 
     more = {"base_url": base_url} if base_url else {}
-    say(str(run(output, category, **more)))
+    say(str(run(output, category, progress=say, **more)))
 
 
 @query_app.command("recommend")

@@ -10,6 +10,7 @@ from tfrs_shop.features import Feature, from_json, to_json
 
 MANIFEST_NAME = "dataset.json"
 MANIFEST_VERSION = 1
+FORMAT = "tfrs_shop dataset"
 SPLITS = ("train", "validation", "test")
 
 
@@ -27,7 +28,7 @@ class Manifest:
         statistics: numbers over products and events: count, mean, std, min, max, quantiles.
         counts: rows read, kept, rejected; users, products, examples by split; event types; reasons of rejection.
         text: the frozen text encoder whose vectors the records hold, or {}.
-        files: folder to a list of ``{"name", "bytes", "records"}``.
+        files: folder to a list of ``{"name", "bytes", "records"}``; of a vocabulary, records are its values.
         versions: of the package and of Beam.
     """
 
@@ -47,7 +48,7 @@ class Manifest:
         """Return the manifest as the text of ``dataset.json``."""
         data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         data["features"] = {kind: to_json(features) for kind, features in self.features.items()}
-        return json.dumps({"format": "tfrs_shop dataset", "version": MANIFEST_VERSION, **data}, indent=2) + "\n"
+        return json.dumps({"format": FORMAT, "version": MANIFEST_VERSION, **data}, indent=2) + "\n"
 
 
 def load_manifest(directory: str | Path) -> Manifest:
@@ -69,7 +70,8 @@ def load_manifest(directory: str | Path) -> Manifest:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         version = data.pop("version")
-        data.pop("format", None)
+        if data.pop("format") != FORMAT:
+            raise ValueError(f"its format is not {FORMAT!r}")
         if version != MANIFEST_VERSION:
             raise UserError(
                 f"{path}: manifest version {version!r}, but this tfrs_shop reads version {MANIFEST_VERSION}; "
@@ -77,11 +79,15 @@ def load_manifest(directory: str | Path) -> Manifest:
             )
         data["features"] = {kind: from_json(features) for kind, features in data["features"].items()}
         manifest = Manifest(**data)
+        files = [
+            (directory / folder / entry["name"], int(entry["bytes"]))
+            for folder, entries in manifest.files.items()
+            for entry in entries
+        ]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is not a manifest ({error}); run 'tfrs-shop preprocess' again.") from None
-    for folder, files in manifest.files.items():
-        for entry in files:
-            check_file(directory / folder / entry["name"], entry["bytes"])
+    for file, size in files:
+        check_file(file, size)
     return manifest
 
 

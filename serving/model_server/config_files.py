@@ -16,6 +16,7 @@ from google.protobuf import (  # type: ignore[import-untyped]
     wrappers_pb2,
 )
 from google.protobuf.message import Message  # type: ignore[import-untyped]
+from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
 from tfrs_shop.errors import UserError
@@ -75,6 +76,11 @@ def read_batching_parameters(path: Path) -> Message:
 def read_monitoring_config(path: Path) -> Message:
     """A MonitoringConfig in text format; raises UserError naming file and line."""
     return _read(path, _message_class("MonitoringConfig")(), "monitoring_config_file")
+
+
+def read_session_config(path: Path) -> config_pb2.ConfigProto:
+    """A TensorFlow ConfigProto in text format; raises UserError naming file and line."""
+    return _read(path, config_pb2.ConfigProto(), "tensorflow_session_config_file")
 
 
 def _read(path: Path, message: AnyMessage, flag: str) -> AnyMessage:

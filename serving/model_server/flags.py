@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,9 @@ _UNSUPPORTED = {
     "thread_pool_factory_config_file": "it runs on TensorFlow's own thread pools",
     "mixed_precision": "bake the precision into the model",
     "skip_initialize_tpu": "it runs on CPU and GPU",
+    "enable_per_model_batching_parameters": "all models share --batching_parameters_file",
+    "enable_signature_method_name_check": "signatures are checked by their inputs and outputs",
+    "enable_serialization_as_tensor_content": "answers carry their values in the typed fields",
 }
 # Real flags that change nothing here, taken so that an existing command line keeps working.
 _IGNORED = (
@@ -54,6 +58,8 @@ class Options:
     enable_model_warmup: bool
     num_request_iterations_for_warmup: int
     saved_model_tags: tuple[str, ...]
+    tensorflow_session_config_file: Path | None
+    per_process_gpu_memory_fraction: float
     tensorflow_session_parallelism: int
     tensorflow_intra_op_parallelism: int
     tensorflow_inter_op_parallelism: int
@@ -90,6 +96,20 @@ def parse_flags(arguments: Sequence[str]) -> Options:
     options = Options(**values)
     _check(options)
     return options
+
+
+def check_ports(options: Options) -> None:
+    """Raise UserError for a port that cannot be listened on, before any time is spent on loading."""
+    for name in ("rest_api_port", "port"):
+        port = getattr(options, name)
+        if port == 0:
+            continue
+        try:
+            family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+            socket.create_server((options.host, port), family=family).close()
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+            raise UserError(f"--{name}={port}: cannot listen on {options.host}: {why}.") from None
 
 
 def _check(options: Options) -> None:
@@ -156,6 +176,8 @@ def _parser() -> _Parser:
     flag("enable_model_warmup", _boolean, True, "replay the bundle's warm-up requests before traffic")
     flag("num_request_iterations_for_warmup", int, 1, "how often each warm-up request is replayed")
     flag("saved_model_tags", str, "serve", "comma-separated tags of the graph to load")
+    flag("tensorflow_session_config_file", Path, None, "ConfigProto in text format")
+    flag("per_process_gpu_memory_fraction", float, 0.0, "share of the GPU's memory; 0 is automatic")
     flag("tensorflow_session_parallelism", int, 0, "threads of a session, both pools; 0 is automatic")
     flag("tensorflow_intra_op_parallelism", int, 0, "threads within one op; 0 is automatic")
     flag("tensorflow_inter_op_parallelism", int, 0, "threads across ops; 0 is automatic")

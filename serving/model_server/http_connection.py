@@ -36,6 +36,7 @@ class HttpLimits:
     read_seconds: float = 30.0
     idle_seconds: float = 60.0
     write_seconds: float = 30.0
+    linger_seconds: float = 10.0
 
 
 def html_error(status: int) -> Answer:
@@ -60,6 +61,7 @@ class Connection(asyncio.Protocol):
         self._write_since: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client is there."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         sock = transport.get_extra_info("socket")
@@ -68,10 +70,12 @@ class Connection(asyncio.Protocol):
         self.server.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
         self.server.connections.discard(self)
         self._transport = None
 
     def data_received(self, data: bytes) -> None:
+        """The client has sent something."""
         if self._closing:
             return
         if not self._parser.started and self._busy is None:
@@ -89,7 +93,7 @@ class Connection(asyncio.Protocol):
         try:
             request = self._parser.next_request()
         except HttpError as error:
-            self._write(html_error(error.status), "GET", keep_alive=False)
+            self._refuse(html_error(error.status))
             return
         if request is not None:
             self._begin(request)
@@ -101,7 +105,9 @@ class Connection(asyncio.Protocol):
         server = self.server
         if server.waiting >= server.limits.max_waiting:
             busy = ServingError(Code.UNAVAILABLE, "Too many requests are waiting for this server")
-            self._write(error_answer(busy), request.method, keep_alive=request.keep_alive)
+            self._write(error_answer(busy), request, keep_alive=request.keep_alive)
+            if self._parser.started and not self._closing:
+                server.loop.call_soon(self._advance)
             return
         server.waiting += 1
         self._busy = exchange = Exchange(self, request)
@@ -112,11 +118,12 @@ class Connection(asyncio.Protocol):
             server.pool.submit(exchange.run)
 
     def answered(self, exchange: "Exchange", answer: Answer) -> None:
+        """Write the answer, unless the client has got another one by now, and go on to the next request."""
         if self._busy is not exchange:
             return
         self._busy = None
         keep_alive = exchange.request.keep_alive and answer.status != 413
-        self._write(answer, exchange.request.method, keep_alive=keep_alive)
+        self._write(answer, exchange.request, keep_alive=keep_alive)
         self._unread = 0
         if self._transport is not None and not self._closing:
             self._transport.resume_reading()
@@ -124,7 +131,11 @@ class Connection(asyncio.Protocol):
             if self._parser.started:
                 self._advance()
 
-    def _write(self, answer: Answer, method: str, *, keep_alive: bool) -> None:
+    def _refuse(self, answer: Answer) -> None:
+        """Answer what is no request, and read on without looking: a client that still sends would miss the answer."""
+        self._write(answer, None, keep_alive=False, linger=True)
+
+    def _write(self, answer: Answer, request: Request | None, *, keep_alive: bool, linger: bool = False) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -136,16 +147,24 @@ class Connection(asyncio.Protocol):
         head.append(f"Content-Length: {len(answer.body)}")
         if not keep_alive:
             head.append("Connection: close")
-        body = b"" if method == "HEAD" else answer.body
+        elif request is not None and request.headers.get("connection", "").lower() == "keep-alive":
+            head.append("Connection: keep-alive")
+        body = b"" if request is not None and request.method == "HEAD" else answer.body
         transport.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body)
-        if not keep_alive:
-            self._closing = True
+        if keep_alive:
+            return
+        self._closing, self._since = True, time.monotonic()
+        if linger and not self.server.draining:
+            transport.write_eof()
+        else:
             transport.close()
 
     def pause_writing(self) -> None:
+        """The client does not read as fast as it is written to."""
         self._write_since = time.monotonic()
 
     def resume_writing(self) -> None:
+        """The client has caught up."""
         self._write_since = None
 
     def check_time(self, now: float) -> None:
@@ -153,14 +172,17 @@ class Connection(asyncio.Protocol):
         limits = self.server.limits
         if self._write_since is not None and now - self._write_since > limits.write_seconds:
             self.abort()
-        elif self._closing or self._busy is not None:
+        elif self._closing:
+            if now - self._since > limits.linger_seconds:
+                self.abort()
+        elif self._busy is not None:
             return
         elif self._parser.started:
             allowed = limits.read_seconds + self._received / _SLOWEST_BYTES_PER_SECOND
             if now - self._since > allowed:
-                self._write(html_error(408), "GET", keep_alive=False)
+                self._refuse(html_error(408))
         elif now - self._since > limits.idle_seconds and self._transport is not None:
-            self._closing = True
+            self._closing, self._since = True, now
             self._transport.close()
 
     def close_if_idle(self, since: float) -> None:
@@ -170,6 +192,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def abort(self) -> None:
+        """Let the client go at once."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -203,6 +226,7 @@ class Exchange:
         self.answered(answer)
 
     def done(self, answer: Answer) -> None:
+        """In the event loop: the work has ended."""
         self.connection.server.waiting -= 1
         if self.timer is not None:
             self.timer.cancel()

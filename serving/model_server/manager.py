@@ -1,6 +1,7 @@
 """The versions of every model: polled from disk, loaded before they take traffic, drained before they go."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -54,6 +55,7 @@ class _Version:
     failures: int = 0
     failed_content: tuple[int, int, int] | None = None
     retry_at: float = 0.0
+    told: str = ""
 
     @property
     def failed(self) -> bool:
@@ -244,7 +246,10 @@ class ModelManager:
             version.failed_content = content
             version.retry_at = time.monotonic() + self._loader.retry_seconds
             self._enter(version, State.END, error)
-            if version.failures == 1:
+            # The numbers change with every look at a copy that is under way; a line for each would say nothing new.
+            told = re.sub(r"\d+", "", error.message)
+            if version.failures == 1 and told != version.told:
+                version.told = told
                 logger.error("Version %d of %s is not taken into service: %s", number, name, error)
             return
         with self._lock:

@@ -58,8 +58,11 @@ class _Prediction(NamedTuple):
 class RestApi:
     """Answers what lies below ``/v1/``."""
 
-    def __init__(self, manager: ModelManager, *, enable_cors: bool = False) -> None:
+    def __init__(
+        self, manager: ModelManager, *, enable_cors: bool = False, draining: Callable[[], bool] = lambda: False
+    ) -> None:
         self._manager = manager
+        self._draining = draining
         self._headers = _CORS_HEADERS if enable_cors else ()
 
     def answer(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -87,7 +90,7 @@ class RestApi:
             if route.action != "predict":
                 return False
             prediction = self._read(route, body)
-        except ServingError:
+        except Exception:
             return False
         servable, plan = prediction.servable, prediction.plan
 
@@ -105,7 +108,7 @@ class RestApi:
 
         try:
             submitted = servable.batcher is not None and servable.batcher.submit(plan.feeds, plan.fetches, finish)
-        except ServingError:
+        except Exception:
             submitted = False
         if not submitted:
             servable.release()
@@ -117,6 +120,9 @@ class RestApi:
         if not route.model:
             raise invalid("Missing model name in request.")
         if route.action == "status":
+            if self._draining():
+                # What asks for the status is a readiness probe as a rule: it shall send no more traffic here.
+                raise ServingError(Code.UNAVAILABLE, "The server is draining")
             return status_json(self._manager.status(route.model, route.version))
         if route.action == "metadata":
             with self._manager.serving.servable(route.model, route.version, route.label) as servable:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
 from serving.model_server.json_values import Array
-from serving.model_server.status import Code, ServingError, from_exception
+from serving.model_server.status import Code, ServingError, from_exception, invalid
 
 _MAX_CALLABLES = 256
 
@@ -77,6 +77,10 @@ class Servable:
             return list(run(*[feeds[name] for name in names]))
         except tf.errors.OpError as error:
             raise from_exception(error) from None
+        except UnicodeDecodeError as error:
+            # TensorFlow's binding fails on a message that is not UTF-8, and its code is lost: an op repeats bytes of
+            # the input only to say what is wrong with them.
+            raise invalid(error.object.decode("utf-8", "surrogateescape")) from None
 
     def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
         found = self._callables.get((feeds, fetches))

@@ -17,7 +17,12 @@ from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_p
 
 from serving.model_server import metrics
 from serving.model_server.batching import BatchingOptions, BatchScheduler
-from serving.model_server.config_files import read_batching_parameters, read_model_config, read_monitoring_config
+from serving.model_server.config_files import (
+    read_batching_parameters,
+    read_model_config,
+    read_monitoring_config,
+    read_session_config,
+)
 from serving.model_server.flags import Options
 from serving.model_server.grpc_health import HealthService
 from serving.model_server.grpc_model_service import ModelService
@@ -55,7 +60,7 @@ class ModelServer:
             self._manager, allow_unavailable_labels=options.allow_version_labels_for_unavailable_models
         )
         self._door = FrontDoor(
-            RestApi(self._manager, enable_cors=options.rest_api_enable_cors_support),
+            RestApi(self._manager, enable_cors=options.rest_api_enable_cors_support, draining=self._stop.is_set),
             _metrics_path(options),
             batching=options.enable_batching,
         )
@@ -214,13 +219,23 @@ def _batching(options: Options) -> BatchScheduler | None:
         raise UserError(f"--batching_parameters_file={options.batching_parameters_file}: {error.message}.") from None
 
 
+def _session_config(options: Options) -> config_pb2.ConfigProto:
+    path, threads = options.tensorflow_session_config_file, options.tensorflow_session_parallelism
+    config = read_session_config(path) if path else config_pb2.ConfigProto()
+    config.intra_op_parallelism_threads = (
+        options.tensorflow_intra_op_parallelism or threads or config.intra_op_parallelism_threads
+    )
+    config.inter_op_parallelism_threads = (
+        options.tensorflow_inter_op_parallelism or threads or config.inter_op_parallelism_threads
+    )
+    if options.per_process_gpu_memory_fraction > 0:
+        config.gpu_options.per_process_gpu_memory_fraction = options.per_process_gpu_memory_fraction
+    return config
+
+
 def _loader(options: Options) -> Loader:
-    threads = options.tensorflow_session_parallelism
     load_options = LoadOptions(
-        session_config=config_pb2.ConfigProto(
-            intra_op_parallelism_threads=options.tensorflow_intra_op_parallelism or threads,
-            inter_op_parallelism_threads=options.tensorflow_inter_op_parallelism or threads,
-        ),
+        session_config=_session_config(options),
         tags=options.saved_model_tags,
         warm_up=options.enable_model_warmup,
         warm_up_repeats=max(options.num_request_iterations_for_warmup, 1),

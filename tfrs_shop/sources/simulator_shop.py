@@ -9,7 +9,7 @@ from tfrs_shop.sources.simulator_catalogue import Catalogue
 from tfrs_shop.sources.simulator_shoppers import Shoppers
 from tfrs_shop.sources.simulator_words import COMPLEMENTS, DEPARTMENTS, TYPE_NAMES, TYPES
 
-NOVELTY, NOVELTY_DAYS = 2.5, 6.0  # utility of a product on its first day, and how fast it fades
+NOVELTY, NOVELTY_DAYS = 1.0, 6.0  # utility of a product on its first day, and how fast it fades
 ON_SALE, DISCOUNT = 0.5, 0.8
 SEASON_SWING = {"Outdoor": 0.5, "Toys": -0.3, "Office": -0.25}  # log interest at midsummer; opposite in winter
 FIRST_DAY_OF_YEAR, MIDSUMMER = 104, 196  # the log starts in the middle of April
