@@ -32,7 +32,7 @@ from tfrs_shop.sources.simulator_shop import FIRST_DAY_OF_YEAR, Shop
 from tfrs_shop.sources.simulator_shoppers import PROFILE, Shoppers, make_shoppers
 from tfrs_shop.sources.simulator_truth import score
 from tfrs_shop.sources.simulator_words import COMPLEMENTS, TYPES
-from tfrs_shop.sources.whole_directory import whole_directory
+from tfrs_shop.whole_directory import whole_directory
 
 FILES = (
     "events.csv.gz",
