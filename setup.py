@@ -36,6 +36,8 @@ setup(
         "typer>=0.12",
         "rich>=13",
         "safetensors>=0.4",
+        # tensorflow-hub 0.16 imports pkg_resources, which later setuptools no longer have.
+        "setuptools>=77,<81",
         "grpcio>=1.60",
     ],
     extras_require={
@@ -53,7 +55,6 @@ setup(
             "pytrec-eval-terrier>=0.5.6",
             "ruff>=0.8",
             "scikit-learn>=1.4",
-            "setuptools>=77",
             "types-PyYAML",
             "uv>=0.5",
             "wheel",

@@ -13,10 +13,9 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tfrs_shop.schema import is_target_type
 from tfrs_shop.text.behavior import behavior_text
 
-# What a user did to a product in earnest; a search has no product, a return is no wish.
-NO_TARGETS = frozenset({"search", "return"})
 LEAVE_ONE_OUT = "leave_one_out"
 BY_TIME = "time"
 
@@ -41,9 +40,7 @@ class SplitRule:
 
     def is_target(self, event: dict[str, Any]) -> bool:
         """Tell whether `event` can be what an example asks for."""
-        if self.target_events:
-            return event["event_type"] in self.target_events and bool(event["product_id"])
-        return event["event_type"] not in NO_TARGETS and bool(event["product_id"])
+        return bool(event["product_id"]) and is_target_type(event["event_type"], self.target_events)
 
 
 def split_events(events: Sequence[dict[str, Any]], rule: SplitRule) -> tuple[int, list[tuple[str, int]]]:

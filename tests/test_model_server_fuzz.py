@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tensorflow.core.framework import tensor_pb2
 from test_model_server_support import DTYPES, Client, manager_for, save_half_plus_two, save_pair, save_types
 
 from serving.model_server import json_request
@@ -15,7 +16,9 @@ from serving.model_server.http_parser import HttpError, RequestParser
 from serving.model_server.json_numbers import format_floats, parse_number
 from serving.model_server.json_reader import parse_json
 from serving.model_server.json_slow_reader import JsonObject, read_slowly
-from serving.model_server.status import ServingError
+from serving.model_server.predict import predict
+from serving.model_server.status import Code, ServingError
+from serving.model_server.tensor_protos import from_proto, to_proto
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -188,6 +191,43 @@ def test_a_request_is_the_same_however_its_bytes_arrive(body, sizes):
         request = request or parser.next_request()
     assert request.body == body
     assert request.headers == {"content-length": str(len(body)), "a": "b"}
+
+
+def tensor_proto(dtype, dims, content, numbers, texts, field):
+    proto = tensor_pb2.TensorProto(dtype=dtype, tensor_content=content, string_val=texts)
+    for size in dims:
+        proto.tensor_shape.dim.add(size=size)
+    if field != "string_val":
+        getattr(proto, field).extend(bool(number) if field == "bool_val" else number for number in numbers)
+    return proto
+
+
+@QUICK
+@given(
+    proto=st.builds(
+        tensor_proto,
+        dtype=st.integers(0, 26) | st.sampled_from([101, 103]),
+        dims=st.lists(st.integers(0, 3) | st.sampled_from([-1, 2**40]), max_size=4),
+        content=st.just(b"") | st.binary(max_size=12),
+        numbers=st.lists(st.integers(0, 100), max_size=5),
+        texts=st.lists(st.binary(max_size=3), max_size=3),
+        field=st.sampled_from(
+            ["float_val", "double_val", "int_val", "int64_val", "bool_val", "half_val", "string_val"]
+        ),
+    ),
+    name=st.sampled_from(sorted(DTYPES)),
+)
+def test_any_tensor_over_grpc_is_answered_or_is_an_invalid_argument(client, proto, name):
+    with client.rest._manager.serving.servable("types") as servable:
+        try:
+            answer = predict(servable, name, {"x": proto})["y"]
+        except ServingError as error:
+            assert error.code is Code.INVALID_ARGUMENT, error  # noqa: PT017  # an answer is as good as this error
+            return
+    assert list(answer.shape) == [dim.size for dim in proto.tensor_shape.dim]
+    back = tensor_pb2.TensorProto()
+    to_proto(answer, back)
+    assert repr(from_proto(back, "y").ravel().tolist()) == repr(answer.ravel().tolist())
 
 
 def test_objects_of_the_reader_are_lists_of_pairs():

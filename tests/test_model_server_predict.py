@@ -176,6 +176,14 @@ def test_malformed_requests_are_400_and_say_why(client, body, message):
     assert message in error
 
 
+@pytest.mark.parametrize("depth", [30, 300, 900, 990, 5000])
+@pytest.mark.parametrize("leaf", ["1", "null", '{"b64": "eA=="}'])
+@pytest.mark.parametrize("key", ["instances", "inputs"])
+def test_deep_nesting_is_400_and_never_500(client, key, leaf, depth):
+    body = f'{{"{key}": {"[" * depth}{leaf}{"]" * depth}}}'
+    assert client.post(HALF, body)[0] == (200 if leaf == "1" and depth == 30 else 400)
+
+
 def test_several_inputs_need_objects(client):
     assert client.error(PAIR, {"instances": [1]})[1].startswith("instances is a plain list, but expecting list of obj")
     assert client.error(PAIR, {"inputs": [1]})[1].startswith("inputs is a plain value/list, but expecting an object")

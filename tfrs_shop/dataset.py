@@ -20,6 +20,7 @@ from tfrs_shop.catalogue import Catalogue, build_catalogue
 from tfrs_shop.errors import UserError
 from tfrs_shop.features import Feature, parsing_spec
 from tfrs_shop.manifest import Manifest, load_manifest
+from tfrs_shop.schema import is_target_type
 
 PARSE_BATCH = 1024
 
@@ -50,7 +51,8 @@ class ShopData:
     def training_windows(self, length: int) -> tf.data.Dataset:
         """Return single rows of the training split, ids looked up, histories left-padded to `length`, cached.
 
-        A history longer than `length` becomes several rows; each position has a label, the product that followed.
+        A history longer than `length` becomes several rows; each position has a label, the product that followed, if
+        the event that followed can be a target at all (a return cannot).
 
         Returns:
             A dataset of dicts: ``history_product``, ``history_event_type``, ``history_query``, ``label`` and
@@ -60,7 +62,7 @@ class ShopData:
         tables = self.tables  # made here, and not inside the traced function
 
         def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
-            return _training_rows(batch, tables, self.profile, length)
+            return _training_rows(batch, tables, self.profile, length, self.target_types)
 
         parsed = read_records(self.directory, self.manifest, "train")
         return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).unbatch().cache()
@@ -82,6 +84,12 @@ class ShopData:
 
         parsed = read_records(self.directory, self.manifest, split, batch_size)
         return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+    @functools.cached_property
+    def target_types(self) -> np.ndarray:
+        """``[event types + 1]`` bool: whether an event of this type can be a target; padding cannot."""
+        chosen = self.manifest.source.get("target_events", [])
+        return np.array([False, *(is_target_type(value.decode(), chosen) for value in self.values["event_type"])])
 
     @functools.cached_property
     def profile(self) -> list[Feature]:
@@ -151,7 +159,11 @@ def left_padded(ragged: tf.RaggedTensor, length: Any, default: Any) -> tf.Tensor
 
 
 def _training_rows(
-    batch: dict[str, Any], tables: dict[str, tf.lookup.StaticHashTable], profile: list[Feature], length: int
+    batch: dict[str, Any],
+    tables: dict[str, tf.lookup.StaticHashTable],
+    profile: list[Feature],
+    length: int,
+    target_types: np.ndarray,
 ) -> dict[str, tf.Tensor]:
     history = _looked_up_history(batch, tables)
     target = _looked_up_target(batch, tables)
@@ -172,8 +184,9 @@ def _training_rows(
     }
     rows = {name: tf.reshape(value, [-1, length]) for name, value in rows.items()}
     rows["profile"] = tf.repeat(_profile(batch, tables, profile), windows, axis=0)
-    # A label counts only where an event came before it.
-    rows["label"] = tf.where(rows["history_event_type"] > 0, rows["label"], 0)
+    # A label counts only where an event came before it, and where it is of an event that can be a target.
+    counts = (rows["history_event_type"] > 0) & tf.gather(tf.constant(target_types), rows["label_event_type"])
+    rows["label"] = tf.where(counts, rows["label"], 0)
     keep = tf.reduce_any(rows["label"] > 0, 1)
     return {name: tf.boolean_mask(value, keep) for name, value in rows.items()}
 

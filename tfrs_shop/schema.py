@@ -2,10 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Literal, TypedDict
 
 EVENT_TYPES = ("view", "click", "favorite", "cart", "purchase", "return", "rating", "review", "search")
+# What a user did to a product in earnest can be asked for; a search has no product, and a return is no wish.
+NO_TARGETS = frozenset({"search", "return"})
 CATEGORY_SEPARATOR = " > "
 
 Kind = Literal["id", "text", "float", "int", "time", "category"]
@@ -87,6 +89,11 @@ class Product(TypedDict):
     sales_rank: float | None
     on_sale_from: int | None
     on_sale_to: int | None
+
+
+def is_target_type(event_type: str, target_events: Collection[str]) -> bool:
+    """Tell whether an event of `event_type` can be what an example asks for; no `target_events` means the default."""
+    return event_type in target_events if target_events else event_type not in NO_TARGETS
 
 
 def category_prefixes(path: Iterable[str]) -> list[str]:

@@ -15,7 +15,8 @@ from serving.model_server.status import Code, ServingError, invalid
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MAX_RANK = 254
+# What numpy can hold; TensorFlow's own limit is 254.
+MAX_RANK = 64 if int(np.__version__.split(".")[0]) >= 2 else 32
 FLOAT, DOUBLE, INT32, UINT8, INT16, INT8, STRING, INT64, BOOL = 1, 2, 3, 4, 5, 6, 7, 9, 10
 UINT32, UINT64 = 22, 23
 
@@ -115,6 +116,8 @@ def scalar(value: Any, dtype: int) -> Any:
 def fill(value: Any, level: int, shape: list[int], dtype: int, values: list[Any]) -> None:
     """Append every element of nested lists to `values`, checking each against `shape`; stop at the first misfit."""
     rank = len(shape)
+    if rank > MAX_RANK:
+        raise invalid(f"A tensor cannot have {rank} dimensions; the most is {MAX_RANK}")
     if type(value) is not list:
         if level != rank:
             raise invalid(

@@ -70,6 +70,8 @@ def from_exception(error: BaseException) -> ServingError:
     code, message = getattr(error, "error_code", None), getattr(error, "message", None)
     if isinstance(code, int) and isinstance(message, str) and code in Code._value2member_map_:
         return ServingError(Code(code), message)
+    if isinstance(error, RecursionError):
+        return invalid("The request is nested too deeply")
     if isinstance(error, MemoryError):
         return ServingError(Code.RESOURCE_EXHAUSTED, "Out of memory while handling the request")
     return ServingError(Code.INTERNAL, f"Internal error ({type(error).__name__})")

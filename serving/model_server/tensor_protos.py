@@ -12,11 +12,19 @@ from serving.model_server.json_values import MAX_RANK, Array
 from serving.model_server.status import Code, ServingError, invalid
 
 # A proto of a few bytes may claim any shape; TensorFlow would try to allocate it.
-_MAX_FILLED_BYTES = 1 << 30
+_MAX_FILLED_BYTES = 256 << 20
 
 
 def from_proto(proto: tensor_pb2.TensorProto, name: str) -> Array:
     """The tensor of a proto: raw content, or typed values of which the last one fills what is missing."""
+    try:
+        return _parse(proto, name)
+    except (ValueError, OverflowError, MemoryError):
+        # A shape that numpy cannot hold, or a value that its type cannot.
+        raise invalid(f"tensor parsing error: {name}") from None
+
+
+def _parse(proto: tensor_pb2.TensorProto, name: str) -> Array:
     dtype = DTYPES.get(proto.dtype)
     dims = [dim.size for dim in proto.tensor_shape.dim]
     if dtype is None or proto.tensor_shape.unknown_rank or len(dims) > MAX_RANK or any(size < 0 for size in dims):

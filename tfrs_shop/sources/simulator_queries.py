@@ -1,7 +1,7 @@
 """Search queries of the simulated shop: what a shopper wants, the words for it, and the graded held-out queries."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -21,7 +21,8 @@ from tfrs_shop.sources.simulator_words import (
     stands_after,
 )
 
-WANTED_COUNT = (0.15, 0.43, 0.32, 0.10)  # chance of 0, 1, 2, 3 wanted attributes
+WANTED_COUNT = (0.10, 0.25, 0.40, 0.25)  # chance of 0, 1, 2, 3 wanted attributes
+SAID = 0.7  # chance that a query says an attribute that is wanted
 KIND_WEIGHT = {"function": 1.0, "look": 0.9, "colour": 0.8, "material": 0.4}
 BY_NAME, WITH_BRAND = 0.08, 0.12  # queries by model number, and with a brand's name
 TYPO, MARKED = 0.10, 0.45  # queries with a slip of the finger, and with a word that tells the purpose
@@ -51,7 +52,7 @@ class Wanted:
 
 
 def want(rng: Generator, catalogue: Catalogue, product: int, anchor: int = -1) -> Wanted:
-    """Return what a shopper whose ideal is `product` may ask for: some of its attributes, or the thing by name."""
+    """Return what a shopper whose ideal is `product` has in mind: some of its attributes, or just this product."""
     item = catalogue.attributes[product]
     if anchor < 0 and rng.random() < BY_NAME:
         return Wanted(item.type_name, brand=item.brand, product=product)
@@ -61,6 +62,11 @@ def want(rng: Generator, catalogue: Catalogue, product: int, anchor: int = -1) -
     chosen = rng.choice(len(concepts), size=count, replace=False, p=weights / weights.sum())
     brand = item.brand if rng.random() < WITH_BRAND else ""
     return Wanted(item.type_name, tuple(concepts[place] for place in sorted(chosen)), brand=brand, anchor=anchor)
+
+
+def said(rng: Generator, wanted: Wanted) -> Wanted:
+    """Return the part of what is wanted that gets into the query; the rest shows in what is clicked only."""
+    return replace(wanted, concepts=tuple(concept for concept in wanted.concepts if rng.random() < SAID))
 
 
 def query_text(rng: Generator, catalogue: Catalogue, wanted: Wanted, intent: str) -> str:
@@ -139,7 +145,7 @@ def held_out_queries(rng: Generator, catalogue: Catalogue, count: int) -> list[H
     queries: list[HeldOutQuery] = []
     bags: set[frozenset[str]] = set()
     while len(queries) < count:
-        wanted = want(rng, catalogue, int(rng.integers(len(catalogue))))
+        wanted = said(rng, want(rng, catalogue, int(rng.integers(len(catalogue)))))
         intent = INTENTS[int(rng.choice(3, p=[0.25, 0.3, 0.45]))]
         text = query_text(rng, catalogue, wanted, intent)
         if not (wanted.concepts or wanted.product >= 0) or bag(text) in bags:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from tfrs_shop.sources.simulator_queries import Wanted, bag, query_text, want
+from tfrs_shop.sources.simulator_queries import Wanted, bag, query_text, said, want
 from tfrs_shop.sources.simulator_shop import Shop
 from tfrs_shop.sources.simulator_words import COMPLEMENTS, INTENTS, TYPE_NAMES, TYPES
 
@@ -42,6 +42,7 @@ BEHAVIOUR = {
 }
 NO_CLICK, MATCH_LIFT, LINGER = 0.12, 1.6, 0.6
 RATED, RETURNED, REPURCHASE = 0.35, 0.03, 0.5
+PRESENT = 0.3  # of the sessions look for something to somebody else's taste
 
 
 class Event(NamedTuple):
@@ -119,9 +120,12 @@ class Visitor:
         if intent == "buy" and self._buy_again():
             return
         anchor, types = self._start(intent)
+        wanted = want(self.rng, self.shop.catalogue, self._ideal(types), anchor)
         how = BEHAVIOUR[intent]
-        wanted = self._search(intent, types, anchor) if self.rng.random() < how.search else None
-        if wanted:
+        searched = self.rng.random() < how.search
+        if searched:
+            self._search(intent, wanted)
+        if searched or intent != "browse":
             types = np.eye(len(TYPE_NAMES))[TYPE_NAMES.index(wanted.type_name)]
         visited: list[int] = []
         cart: list[int] = []
@@ -130,7 +134,7 @@ class Visitor:
                 product = visited[int(self.rng.integers(len(visited) - 1))]
             else:
                 product = self._choose(types, wanted)
-            self._emit("click" if wanted and step < 3 else "view", product)
+            self._emit("click" if searched and step < 3 else "view", product)
             visited.append(product)
             if self.rng.random() < self._chance(how.favorite, product):
                 self._emit("favorite", product)
@@ -139,8 +143,6 @@ class Visitor:
                 self._emit("cart", product)
             here = np.eye(len(TYPE_NAMES))[self.shop.catalogue.type_index[product]]
             types = how.stay * here + (1 - how.stay) * self.shop.interest(self.user, self.day)
-            if intent == "browse":
-                wanted = None
         if intent != "browse":
             best = max(dict.fromkeys(visited), key=lambda product: self.match[product])
             if self.rng.random() < self._chance(how.cart, best):
@@ -149,7 +151,16 @@ class Visitor:
         self._check_out(cart, how)
         if self.rng.random() < LINGER:  # many look around a little more once their errand is done
             for _ in range(1 + self.rng.poisson(0.7)):
-                self._emit("view", self._choose(types, None))
+                self._emit("view", self._choose(types, wanted))
+
+    def _ideal(self, types: NDArray[np.float64]) -> int:
+        """Draw the product that the shopper dreams of: to their taste, or to a friend's when it is to be a present."""
+        if self.rng.random() >= PRESENT:
+            return self._draw_product(types, None)
+        mine, self.utility = self.utility, self.shop.shoppers.utility(self.shop.catalogue, self.user, reads_text=False)
+        ideal = self._draw_product(types, None)
+        self.utility = mine
+        return ideal
 
     def _start(self, intent: str) -> tuple[int, NDArray[np.float64]]:
         """Return the product to find an accessory for, or -1, and the chances of the first type."""
@@ -161,45 +172,42 @@ class Visitor:
             anchor = mine[int(self.rng.integers(len(mine)))]
         else:
             with_complements = interest * [name in COMPLEMENTS for name in TYPE_NAMES]
-            anchor = self._choose(with_complements / with_complements.sum(), None, silent=True)
+            anchor = self._draw_product(with_complements / with_complements.sum(), None)
         complements = self.shop.complements(int(self.shop.catalogue.type_index[anchor]))
         return (anchor, complements) if complements.any() else (-1, interest)
 
-    def _search(self, intent: str, types: NDArray[np.float64], anchor: int) -> Wanted | None:
-        """Type a query, maybe a second one in other words; return what is wanted, None if nothing was opened."""
-        catalogue = self.shop.catalogue
-        ideal = self._choose(types, None, silent=True)
-        wanted = want(self.rng, catalogue, ideal, anchor)
+    def _search(self, intent: str, wanted: Wanted) -> None:
+        """Type a query; who finds nothing to click tries again in other words."""
         for _ in range(3):
-            text = query_text(self.rng, catalogue, wanted, intent)
+            text = query_text(self.rng, self.shop.catalogue, said(self.rng, wanted), intent)
             if bag(text) in self.shop.held_out:
                 continue
             self._emit("search", -1, query=text)
             if self.rng.random() > NO_CLICK:
                 break
-        return wanted
 
-    def _choose(self, types: NDArray[np.float64], wanted: Wanted | None, silent: bool = False) -> int:
-        """Draw a type, then a product of it; a choice of something new is kept unless `silent`."""
-        catalogue = self.shop.catalogue
-        before = types
+    def _choose(self, types: NDArray[np.float64], wanted: Wanted | None) -> int:
+        """Draw the next product to open, and remember the moment if it is new to the user."""
+        product = self._draw_product(types, wanted)
+        if not self.seen[product]:
+            self.choice = Choice(
+                self.user, product, self.day, types, wanted, self.utility.copy(), self.seen.copy()
+            )
+            self.seen[product] = True
+            self.utility[product] += VIEWED
+        return product
+
+    def _draw_product(self, types: NDArray[np.float64], wanted: Wanted | None) -> int:
+        """Draw a type, then a product of it by utility and by what is wanted."""
         while True:
             members = self.shop.members[self._draw(types)]
             odds = self.utility[members] + self.shop.of_the_day(members, self.day)
             if np.isfinite(odds).any():
                 break
-            # nothing of this type is sold yet (tiny shops): take another
-            types = self.shop.interest(self.user, self.day)
+            types = self.shop.interest(self.user, self.day)  # nothing of that type is sold yet: take another
         if wanted:
-            odds = odds + WANTED_WEIGHT * wanted.share(catalogue, members)
-        product = int(members[self._draw(np.exp(odds - odds.max()))])
-        if silent:
-            return product
-        if not self.seen[product]:
-            self.choice = Choice(self.user, product, self.day, before, wanted, self.utility.copy(), self.seen.copy())
-            self.seen[product] = True
-            self.utility[product] += VIEWED
-        return product
+            odds = odds + WANTED_WEIGHT * wanted.share(self.shop.catalogue, members)
+        return int(members[self._draw(np.exp(odds - odds.max()))])
 
     def _check_out(self, cart: list[int], how: Behaviour) -> None:
         bought = [product for product in cart if self.rng.random() < self._chance(how.buy, product)]
