@@ -17,6 +17,7 @@ from pipelines.encode import EncodeTexts, attach_vectors
 from pipelines.job import TABLES, Job
 from pipelines.parse import EVENT_TYPE, QUERY, TIMESTAMP, ParseRows, ReadFiles
 from pipelines.statistics import HourCounts, NumberStatistics, Tally, TallyKey, time_cuts
+from pipelines.transitions import heaviest_neighbors
 from pipelines.users import MakeExamples
 from pipelines.write import FACTS, PARTS, WriteJson, WriteRecords, WriteVocabulary
 from tfrs_shop.manifest import SPLITS
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tfrs_shop.text.minilm import EncoderHandles
 
 PRODUCT_NUMBERS = ("price", "rating_mean", "rating_count", "sales_rank")
+MADE = ("users", "trained", "transitions", "numbers", "tallies")
 _Keyed = beam.typehints.Tuple[str, Any]
 
 
@@ -49,7 +51,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     made = _examples(pipeline, events, profiles, job, side)
 
     products = _finished_products(products, made.trained, job)
-    records = {"products": products, "users": made.users}
+    records = {"products": products, "users": made.users, "transitions": _transitions(made.transitions)}
     for split in SPLITS:
         of_split = made.main | f"Of_{split}" >> beam.Filter(lambda pair, wanted: pair[0] == wanted, split)
         records[split] = of_split | f"Rows_{split}" >> beam.Values()
@@ -143,10 +145,22 @@ def _examples(pipeline: beam.Pipeline, events: list[Any], profiles: Any, job: Jo
         | "EventsAndProfiles" >> beam.Flatten()
         | "Keyed" >> beam.Map(lambda pair: pair).with_output_types(_Keyed)
         | "GroupByUser" >> beam.GroupByKey()
-        | "MakeExamples" >> beam.ParDo(make, **cuts).with_outputs("users", "trained", "numbers", "tallies", main="main")
+        | "MakeExamples" >> beam.ParDo(make, **cuts).with_outputs(*MADE, main="main")
     )
     side.tallies.append(made.tallies)
     return made
+
+
+def _transitions(edges: Any) -> Any:
+    """Return the records of ``transitions/``, given ``((from, to), weight)`` of every edge that was counted."""
+    summed = edges | "SumEdges" >> beam.CombinePerKey(sum)
+    leaving = summed | "Leaving" >> beam.MapTuple(lambda ends, weight: (ends[0], (weight, ends[1])))
+    entering = summed | "Entering" >> beam.MapTuple(lambda ends, weight: (ends[1], weight)) | beam.CombinePerKey(sum)
+    return (
+        {"edges": leaving, "entering": entering}
+        | "GroupEdges" >> beam.CoGroupByKey()
+        | "HeaviestNeighbors" >> beam.Map(heaviest_neighbors)
+    )
 
 
 def _finished_products(products: Any, trained: Any, job: Job) -> Any:

@@ -4,10 +4,9 @@ From each training event edges go to the next three, the nearer the heavier, and
 arXiv 2605.07125). Weights are whole twelfths, so that every engine adds them up to the same numbers.
 """
 
+import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
-
-import apache_beam as beam
 
 REACH = 3
 _FORWARD = {1: 12, 2: 6, 3: 4}
@@ -25,20 +24,13 @@ def transitions(products: Sequence[str]) -> Iterator[tuple[tuple[str, str], int]
                 yield (known[place + step], product), _FORWARD[step] // 2
 
 
-class HeaviestNeighbors(beam.DoFn):
-    """Yields one record a product: its heaviest neighbours with their weights, by weight and then by id."""
-
-    def process(self, element: tuple[str, Iterable[tuple[int, str]]]) -> Iterator[dict[str, Any]]:
-        """Keep the heaviest of one product's edges."""
-        product, edges = element
-        kept: list[tuple[int, str]] = []
-        for weight, neighbor in edges:
-            kept.append((-weight, neighbor))
-            if len(kept) >= 4 * NEIGHBORS:
-                kept = sorted(kept)[:NEIGHBORS]
-        kept = sorted(kept)[:NEIGHBORS]
-        yield {
-            "product_id": product,
-            "neighbor_product_id": [neighbor for _, neighbor in kept],
-            "neighbor_weight": [-weight for weight, _ in kept],
-        }
+def heaviest_neighbors(element: tuple[str, dict[str, Iterable[Any]]]) -> dict[str, Any]:
+    """Return the record of one product: its heaviest edges, by weight and then by id, and what leads to it."""
+    product_id, groups = element
+    kept = heapq.nsmallest(NEIGHBORS, ((-weight, neighbor) for weight, neighbor in groups["edges"]))
+    return {
+        "product_id": product_id,
+        "neighbor_product_id": [neighbor for _, neighbor in kept],
+        "neighbor_weight": [-weight for weight, _ in kept],
+        "in_weight": sum(groups["entering"]),
+    }

@@ -9,6 +9,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from pipelines.examples import BY_TIME, SplitRule, split_events, user_examples, user_record
 from pipelines.parse import EVENT_COLUMNS
+from pipelines.transitions import transitions
 from tfrs_shop.features import Feature
 
 JOINED_COLUMNS = (*EVENT_COLUMNS, "title")
@@ -74,9 +75,12 @@ class MakeExamples(beam.DoFn):
         return (moment, position, *event[_SOURCE : _SOURCE + 2])
 
     def _counts(self, events: list[dict[str, Any]], rule: SplitRule) -> Iterator[Any]:
+        targets = [event["product_id"] for event in events if rule.is_target(event)]
+        for edge in transitions(targets):
+            yield TaggedOutput("transitions", edge)
+        for product_id in targets:
+            yield TaggedOutput("trained", product_id)
         for event in events:
-            if rule.is_target(event):
-                yield TaggedOutput("trained", event["product_id"])
             for name in ("rating", "price", "quantity"):
                 if event[name] is not None:
                     yield TaggedOutput("numbers", (f"event_{name}", event[name]))

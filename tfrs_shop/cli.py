@@ -160,10 +160,10 @@ def amazon_2023(
     base_url: Annotated[str, typer.Option(help="Another place that holds the published files.")] = "",
 ) -> None:
     """Download one category of Amazon Reviews 2023, with resume and checksums."""
+    from tfrs_shop.sources.amazon_2023 import OFFICIAL
     from tfrs_shop.sources.amazon_2023 import amazon_2023 as run
 
-    more = {"base_url": base_url} if base_url else {}
-    say(str(run(output, category, progress=say, **more)))
+    say(str(run(output, category, base_url=base_url or OFFICIAL, progress=say)))
 
 
 @query_app.command("recommend")

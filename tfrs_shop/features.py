@@ -86,6 +86,16 @@ PRODUCT_FEATURES = (
 )
 
 
+TRANSITION_FEATURES = (
+    Feature("product_id", "string", 1, "product_id", "product_id"),
+    Feature("neighbor_product_id", "string", 0, "product_id", "product_id"),
+    # Whole twelfths; see pipelines/transitions.py.
+    Feature("neighbor_weight", "int64", 0, "position"),
+    # The weight of all edges that lead to the product, also of those that are not kept.
+    Feature("in_weight", "int64", 1, "position"),
+)
+
+
 def profile_feature(attribute: str, *, numeric: bool) -> Feature:
     """Return the feature of a user attribute; its name gets the prefix ``profile_``."""
     name = f"profile_{attribute}"
