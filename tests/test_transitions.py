@@ -15,8 +15,16 @@ def counted(products: list[str]) -> dict[tuple[str, str], int]:
 def test_edges_reach_three_events_ahead_and_half_as_heavy_back() -> None:
     assert counted(["A", "B", "C", "D", "E"])[("A", "B")] == 12
     edges = counted(["A", "B", "C", "D", "E"])
-    assert {ends: weight for ends, weight in edges.items() if ends[0] == "A"} == {("A", "B"): 12, ("A", "C"): 6, ("A", "D"): 4}
-    assert {ends: weight for ends, weight in edges.items() if ends[1] == "A"} == {("B", "A"): 6, ("C", "A"): 3, ("D", "A"): 2}
+    assert {ends: weight for ends, weight in edges.items() if ends[0] == "A"} == {
+        ("A", "B"): 12,
+        ("A", "C"): 6,
+        ("A", "D"): 4,
+    }
+    assert {ends: weight for ends, weight in edges.items() if ends[1] == "A"} == {
+        ("B", "A"): 6,
+        ("C", "A"): 3,
+        ("D", "A"): 2,
+    }
 
 
 def test_a_product_is_no_neighbour_of_itself_and_no_product_none_of_any() -> None:

@@ -142,7 +142,8 @@ def simulate(
     from tfrs_shop.sources.simulator import simulate_shop
 
     say(f"Simulating a shop of {users:,} users and {products:,} products for {days} days.")
-    say(str(simulate_shop(output, users=users, products=products, days=days, seed=seed)))
+    shop = simulate_shop(output, users=users, products=products, days=days, seed=seed)
+    say(f"Wrote {output}: {shop.events:,} events in {shop.sessions:,} sessions, {shop.queries:,} held-out queries.")
 
 
 @data_app.command()

@@ -21,6 +21,7 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.features import Feature, parsing_spec
 from tfrs_shop.manifest import Manifest, load_manifest
 from tfrs_shop.schema import is_target_type
+from tfrs_shop.transitions import Transitions, build_transitions
 
 PARSE_BATCH = 1024
 
@@ -42,6 +43,13 @@ class ShopData:
     catalogue: Catalogue
     values: dict[str, list[bytes]]
     query_vectors: np.ndarray
+
+    @functools.cached_property
+    def transitions(self) -> Transitions:
+        """The transition graph of the training events; without edges where the directory has none."""
+        rows = list(_rows(self.directory, self.manifest, "transitions")) if "transitions" in self.manifest.files else []
+        indices = {value: place for place, value in enumerate(self.values["product_id"], 1)}
+        return build_transitions(rows, indices, self.catalogue.size)
 
     @functools.cached_property
     def tables(self) -> dict[str, tf.lookup.StaticHashTable]:

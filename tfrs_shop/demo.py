@@ -68,7 +68,8 @@ def demo(source: str, work: Path, say: Say) -> None:
     with _server(flags):
         client = ShopClient(f"http://127.0.0.1:{port}")
         _wait_until_ready(client)
-        user = _some_user(data)
+        user, titles = _some_user(data)
+        say(f"\nUser {user} last saw: {'; '.join(titles)}")
         body = request_body("serving_default", {"user_id": [user]})
         say(f"\nRequest:\n$ curl -d '{json.dumps(body)}' {client.url}{client.path}:predict")
         answer = client.predict(body)["outputs"]
@@ -96,10 +97,15 @@ def _config(work: Path) -> str:
     return str(path)
 
 
-def _some_user(data: Path) -> str:
+def _some_user(data: Path) -> tuple[str, list[str]]:
+    """Return a user's id and the titles of the last three products of the history."""
     from tfrs_shop.dataset import open_data
 
-    return str(open_data(data).users()["user_id"][0].decode("utf-8"))
+    opened = open_data(data)
+    users = opened.users()
+    titles = dict(zip(opened.catalogue.product_id.tolist(), opened.catalogue.title.tolist(), strict=True))
+    seen = [titles[product].decode() for product in users["history_product_id"][0] if product in titles and product]
+    return users["user_id"][0].decode(), seen[:-4:-1]
 
 
 def _free_port() -> int:

@@ -25,6 +25,7 @@ from tfrs_shop.sources.simulator_words import (
 )
 
 SHARE_OLD = 0.3  # of the products are there before the first day; the others arrive one by one
+GROWTH = 3.0  # the newer the more: the shop grows, so the last weeks' products have few events each
 COLOUR_OF_LOOK, MATERIAL_OF_LOOK = 0.4, 0.9  # how often colour and material are the look's own
 TYPE_SPREAD = 1.1  # standard deviation of the log of a type's share of the catalogue
 SHARE_ON_SALE = 0.12
@@ -105,7 +106,9 @@ def make_catalogue(rng: Generator, *, products: int, days: int) -> Catalogue:
     price_level = np.clip(rng.normal(size=products), -2.5, 2.5)
     median = np.array([TYPES[item.type_name].price for item in attributes])
     popularity, quality = rng.normal(size=products), rng.normal(size=products)
-    arrival = np.where(rng.random(products) < SHARE_OLD, -rng.exponential(200, products), rng.random(products) * days)
+    arrival = np.where(
+        rng.random(products) < SHARE_OLD, -rng.exponential(200, products), days * rng.random(products) ** (1 / GROWTH)
+    )
     old = arrival < 0
     on_sale = rng.random(products) < SHARE_ON_SALE
     sale_from = np.where(on_sale, np.floor(np.maximum(arrival, 0) + rng.random(products) * days * 0.8), np.inf)

@@ -72,7 +72,8 @@ def said(rng: Generator, wanted: Wanted) -> Wanted:
 def query_text(rng: Generator, catalogue: Catalogue, wanted: Wanted, intent: str) -> str:
     """Put what is wanted into words: any form of each attribute, some slips, and often a word of the purpose."""
     noun = pick(rng, TYPES[wanted.type_name].forms)
-    before, after = [], []
+    before: list[str] = []
+    after: list[str] = []
     for concept in wanted.concepts:
         form = pick(rng, CONCEPTS[concept])
         (after if stands_after(form) else before).append(form)

@@ -190,9 +190,7 @@ class Visitor:
         """Draw the next product to open, and remember the moment if it is new to the user."""
         product = self._draw_product(types, wanted)
         if not self.seen[product]:
-            self.choice = Choice(
-                self.user, product, self.day, types, wanted, self.utility.copy(), self.seen.copy()
-            )
+            self.choice = Choice(self.user, product, self.day, types, wanted, self.utility.copy(), self.seen.copy())
             self.seen[product] = True
             self.utility[product] += VIEWED
         return product
@@ -214,7 +212,7 @@ class Visitor:
         for product in list(bought):
             chances = self.shop.complements(int(self.shop.catalogue.type_index[product]))
             if chances.any() and self.rng.random() < how.complement:
-                # who buys a phone prefers a case that names it; for the rest an anchor without fitting things is no wish
+                # who buys a phone prefers a case that names it; for the rest an anchor with nothing fitting is no wish
                 extra = self._choose(chances, Wanted("", anchor=product))
                 self._emit("view", extra)
                 if self.rng.random() < 0.8 and extra not in bought:

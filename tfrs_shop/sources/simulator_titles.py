@@ -50,7 +50,8 @@ def product_title(rng: Generator, product: Attributes, fits: str = "") -> str:
 
     A part of the attributes is left to the description, as sellers do.
     """
-    before, after = [], []
+    before: list[str] = []
+    after: list[str] = []
     if rng.random() < 0.7:
         before.append(pick(rng, LOOKS[product.look].forms))
     for name in product.functions[: 1 if rng.random() < 0.6 else 2]:

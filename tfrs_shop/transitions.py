@@ -1,0 +1,106 @@
+"""The transition graph as a scorer: what usually follows the last few products of a history.
+
+Counted by the preprocessing job, not trained. The score of a product is the sum, over the newest events of a history,
+of the weight of the edge that leads to it, divided by the root of all weight that leads to it, and faded with the age
+of the event (arXiv 2605.07125). Mixed with the model's own distribution it follows events that training has not seen.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Transitions:
+    """The edges of all products, flat: product i's are at ``starts[i]:starts[i + 1]``.
+
+    Attributes:
+        starts: ``[products + 2]`` int64; product 0 is padding and has none.
+        neighbor: ``[edges]`` int32 product indices.
+        weight: ``[edges]`` float32, divided by the root of the neighbour's incoming weight.
+    """
+
+    starts: np.ndarray
+    neighbor: np.ndarray
+    weight: np.ndarray
+
+
+def build_transitions(rows: list[dict], indices: dict[bytes, int], products: int) -> Transitions:
+    """Return the edges of parsed ``transitions/`` records, in any order.
+
+    Args:
+        rows: feature name to value.
+        indices: product id to index, from 1.
+        products: how many there are.
+    """
+    incoming = np.ones(products + 1)
+    for row in rows:
+        incoming[indices[row["product_id"]]] = max(row["in_weight"], 1)
+    by_product = {indices[row["product_id"]]: row for row in rows}
+    lengths = np.zeros(products + 1, np.int64)
+    neighbors, weights = [], []
+    for product in sorted(by_product):
+        row = by_product[product]
+        places = np.array([indices[value] for value in row["neighbor_product_id"]], np.int32)
+        lengths[product] = len(places)
+        neighbors.append(places)
+        weights.append(np.asarray(row["neighbor_weight"], np.float64) / np.sqrt(incoming[places]))
+    flat = np.concatenate(neighbors) if neighbors else np.zeros(0, np.int32)
+    return Transitions(
+        starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        neighbor=flat.astype(np.int32),
+        weight=(np.concatenate(weights) if weights else np.zeros(0)).astype(np.float32),
+    )
+
+
+class TransitionScorer(tf.Module):
+    """Scores products by the edges that leave the newest events of a history.
+
+    Args:
+        transitions: the edges.
+        events: how many of the newest events are followed.
+        decay: what an event counts beside the next newer one.
+    """
+
+    def __init__(self, transitions: Transitions, events: int, decay: float):
+        super().__init__(name="transitions")
+        self.events, self.decay = events, decay
+        # A variable may not be empty, and a gather must have something to point at.
+        self.starts = tf.Variable(transitions.starts, trainable=False)
+        self.neighbor = tf.Variable(np.append(transitions.neighbor, np.int32(0)), trainable=False)
+        self.weight = tf.Variable(np.append(transitions.weight, np.float32(0)), trainable=False)
+
+    def edges(self, history: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Return the neighbours and their faded weights, ``[batch, (edges)]``, for ``history`` ``[batch, events]``.
+
+        The history is left-padded with 0, oldest first. A neighbour that several events lead to appears several times.
+        """
+        newest = tf.cast(history[:, -self.events :], tf.int64)
+        width = tf.shape(newest)[1]
+        fading = tf.pow(self.decay, tf.cast(tf.range(width)[::-1], tf.float32))
+        flat = tf.reshape(newest, [-1])
+        places = tf.ragged.range(tf.gather(self.starts, flat), tf.gather(self.starts, flat + 1))
+        faded = tf.gather(self.weight, places) * tf.tile(fading, [tf.shape(newest)[0]])[:, None]
+        by_row = tf.RaggedTensor.from_uniform_row_length
+        neighbors = by_row(tf.gather(self.neighbor, places), tf.cast(width, tf.int64)).merge_dims(1, 2)
+        return neighbors, by_row(faded, tf.cast(width, tf.int64)).merge_dims(1, 2)
+
+    def scores(self, history: tf.Tensor, products: int) -> tf.Tensor:
+        """Return ``[batch, products + 1]`` float32, each row summing to 1, or to 0 where no edge leaves the history."""
+        neighbors, weights = self.edges(history)
+        places = tf.stack([tf.cast(neighbors.value_rowids(), tf.int32), neighbors.values], 1)
+        shape = tf.stack([tf.shape(history)[0], products + 1])
+        dense = tf.scatter_nd(places, weights.values, shape)
+        return tf.math.divide_no_nan(dense, tf.reduce_sum(dense, 1, keepdims=True))
+
+
+def mix(log_chance: tf.Tensor, follows: tf.Tensor, weight: float) -> tf.Tensor:
+    """Return log((1 - weight) * model + weight * graph), the score that products are ordered by.
+
+    Args:
+        log_chance: the model's log-softmax, any shape.
+        follows: the graph's scores, of the same shape, each row summing to 1 or 0.
+        weight: of the graph, from 0 to 1.
+    """
+    return tf.math.log((1.0 - weight) * tf.exp(log_chance) + weight * follows + 1e-30)
