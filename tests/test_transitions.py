@@ -36,7 +36,7 @@ def test_one_event_has_no_edges() -> None:
 
 
 def test_the_heaviest_neighbours_are_kept_and_equals_are_in_the_order_of_their_ids() -> None:
-    edges = [(1, f"P{place:03}") for place in range(NEIGHBORS + 20)][::-1] + [(9, "Z")]
+    edges = [*[(1, f"P{place:03}") for place in range(NEIGHBORS + 20)][::-1], (9, "Z")]
     record = heaviest_neighbors(("A", {"edges": edges, "entering": [30]}))
     assert record["neighbor_product_id"][:3] == ["Z", "P000", "P001"]
     assert record["neighbor_weight"][:3] == [9, 1, 1]
