@@ -69,15 +69,39 @@ def test_recommendations_are_the_best_scores_of_the_model_without_what_was_bough
                 [[data.values[f.vocabulary].index(users[f.name][place]) + 1 for f in data.profile]], tf.int32
             ),
         }
-        scores = model.scores(tf.constant(vectors), row).numpy()[0]
-        scores[0] = -np.inf
+        scores = np.exp(model.final_scores(tf.constant(vectors), row).numpy()[0])
         for product in bought - {b""}:
             scores[data.values["product_id"].index(product) + 1] = -np.inf
+        scores[0] = -np.inf
         expected = np.argsort(-scores)[:5]
         np.testing.assert_allclose(answer["score"][0], scores[expected], atol=1e-5)
         assert set(answer["product_id"][0]).isdisjoint(bought)
         titles = dict(zip(data.catalogue.product_id.tolist(), data.catalogue.title.tolist(), strict=True))
         assert [titles[product] for product in answer["product_id"][0]] == answer["title"][0].tolist()
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.4])
+def test_what_is_served_is_what_was_evaluated(trained, tmp_path, weight: float) -> None:
+    model, data = trained
+    before, model.transition_weight = model.transition_weight, weight
+    try:
+        path = export(model, data, tmp_path / "shop", "brute_force", Serving(8, "none"), quiet)
+        answer_of = tf.saved_model.load(str(path)).signatures["recommend_for_history"]
+        vectors = model.product_vectors()
+        for rows in data.evaluation_batches("test", model.config.towers.max_history, 40).take(1):
+            history = rows["history_product"].numpy()
+            keep = (history > 0).any(1) & ~((rows["history_query"].numpy() > 0) & (history == 0)).any(1)
+            rows = {name: tf.boolean_mask(value, keep) for name, value in rows.items()}
+            rows["profile"] = tf.zeros_like(rows["profile"])
+            chances = np.exp(model.final_scores(vectors, rows).numpy())
+            kinds = np.array([b"", *data.values["event_type"]])
+            answer = answer_of(
+                history_product_id=tf.constant(data.catalogue.product_id[rows["history_product"].numpy()].tolist()),
+                history_event_type=tf.constant(kinds[rows["history_event_type"].numpy()].tolist()),
+            )
+            np.testing.assert_allclose(answer["score"].numpy(), -np.sort(-chances, axis=1)[:, :8], atol=1e-4)
+    finally:
+        model.transition_weight = before
 
 
 def test_an_unknown_user_gets_what_is_popular(signatures, trained) -> None:

@@ -75,6 +75,9 @@ def evaluate(
     exclude_seen: Annotated[
         bool, typer.Option("--exclude-seen", help="Take seen products out of the ranking.")
     ] = False,
+    transition_weight: Annotated[
+        float | None, typer.Option(min=0.0, max=0.99, help="Of the transition graph; 0: the model alone.")
+    ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
     json_file: JsonFile = None,
 ) -> None:
@@ -85,6 +88,8 @@ def evaluate(
     from tfrs_shop.run import load_run
 
     model, shop_data, _ = load_run(run, data)
+    if transition_weight is not None:
+        model.transition_weight = transition_weight
     result = run_evaluation(model, shop_data, split, exclude_seen, say)
     if json_file:
         write_json(json_file, result)

@@ -75,6 +75,25 @@ class RankingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class TransitionConfig:
+    """The transition graph that is mixed with the model's scores.
+
+    Attributes:
+        events: newest events of a history whose edges are followed.
+        decay: what an event counts beside the next newer one.
+        weight: of the graph in the mixture, 0 turns it off; ``null``: the best on the validation split.
+    """
+
+    events: int = 5
+    decay: float = 0.7
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not 0.0 <= self.weight < 1.0:
+            raise ValueError(f"transitions: weight {self.weight} must be at least 0 and below 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """How the model is trained.
 
@@ -85,6 +104,7 @@ class TrainingConfig:
         warmup_steps: steps until the learning rate is at its highest.
         patience: epochs without a better validation NDCG@10 after which training stops.
         clip_norm: largest norm of the gradient.
+        average: momentum of the moving average of the weights, which is what is validated and kept; 0: no average.
         seed: of initial weights, order and dropout.
         mixed_precision: compute in bfloat16 where the machine has it.
         xla: compile the training step with XLA.
@@ -99,6 +119,7 @@ class TrainingConfig:
     warmup_steps: int = 200
     patience: int = 4
     clip_norm: float = 5.0
+    average: float = 0.998
     seed: int = 17
     mixed_precision: bool = False
     xla: bool = False
@@ -119,4 +140,5 @@ class Config:
     towers: TowerConfig = dataclasses.field(default_factory=TowerConfig)
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
+    transitions: TransitionConfig = dataclasses.field(default_factory=TransitionConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)

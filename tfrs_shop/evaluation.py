@@ -11,8 +11,10 @@ import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
-from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.transitions import mix
 
+TRANSITION_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 CUTOFFS = (1, 5, 10, 20, 100)
 
 
@@ -38,9 +40,37 @@ def evaluate(
         "products": data.catalogue.size,
         "split": split,
         "split_rule": data.manifest.split["rule"],
+        "transition_weight": model.transition_weight,
         "protocol": "exclude-seen" if exclude_seen else "all",
         "seconds": round(seconds, 2),
     }
+
+
+def choose_transition_weight(model: ShopModel, data: ShopData, say: Callable[[str], None]) -> float:
+    """Return the weight of the transition graph with the best NDCG@10 on the validation split, the smallest of equals.
+
+    The configured weight is returned where there is one, and 0 where there is no validation example or no edge.
+    """
+    if model.config.transitions.weight is not None:
+        return model.config.transitions.weight
+    if not data.manifest.counts["examples"]["validation"] or not len(data.transitions.neighbor):
+        return 0.0
+    vectors = model.product_vectors()
+
+    @tf.function(reduce_retracing=True)
+    def ranks(rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        log_chance, follows = model.parts_of_scores(vectors, rows)
+        return tf.stack([ranks_of(mix(log_chance, follows, weight), rows) for weight in TRANSITION_WEIGHTS], 1)
+
+    batches = data.evaluation_batches("validation", model.config.towers.max_history)
+    found = np.concatenate([ranks(rows).numpy() for rows in batches])
+    reached = [ranking_metrics(found[:, place])["ndcg@10"] for place in range(len(TRANSITION_WEIGHTS))]
+    best = int(np.argmax(reached))
+    say(
+        f"Transition graph: weight {TRANSITION_WEIGHTS[best]} is best on validation, "
+        f"ndcg@10 {reached[best]:.4f} (the model alone {reached[0]:.4f})."
+    )
+    return TRANSITION_WEIGHTS[best]
 
 
 def target_ranks(model: ShopModel, data: ShopData, split: str, exclude_seen: bool) -> np.ndarray:

@@ -37,6 +37,7 @@ class RunInfo:
         best_epoch: the epoch, from 1, whose weights are in ``best/``.
         metrics: validation metrics of that epoch.
         seconds: of training, all attempts together.
+        transition_weight: of the transition graph in the mixture.
     """
 
     data: str
@@ -45,6 +46,7 @@ class RunInfo:
     best_epoch: int = 0
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    transition_weight: float = 0.0
 
 
 def write_run(directory: Path, info: RunInfo) -> None:
@@ -109,8 +111,6 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     Raises:
         UserError: the run is not finished, or its data is missing or not the same.
     """
-    import tensorflow as tf
-
     from tfrs_shop.dataset import open_data
     from tfrs_shop.model.shop_model import ShopModel
 
@@ -122,6 +122,19 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     check_vocabularies(info, data, directory)
     model = ShopModel(data, load_yaml(Config, directory / "config.yaml"))
     build(model, data)
+    restore_best(model, directory)
+    model.transition_weight = info.transition_weight
+    return model, data, info
+
+
+def restore_best(model: "ShopModel", directory: Path) -> None:
+    """Give `model` the weights of the best epoch of the run `directory`.
+
+    Raises:
+        UserError: there are none, or they are of another model.
+    """
+    import tensorflow as tf
+
     path = tf.train.latest_checkpoint(directory / "best")
     if path is None:
         raise UserError(f"{directory / 'best'}: has no weights; train again.")
@@ -130,7 +143,6 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UserError(f"{path}: does not fit this model ({reason}); train again.") from None
-    return model, data, info
 
 
 def build(model: "ShopModel", data: "ShopData") -> None:

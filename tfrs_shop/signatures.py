@@ -12,11 +12,14 @@ import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData, left_padded
 from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.transitions import TransitionScorer, mix
 
 # Event types after which a product is the user's already.
 BOUGHT = ("purchase", "review", "rating")
 # Products of one history that can be left out of an answer, the newest: the index is asked for so many more.
 MOST_EXCLUDED = 500
+# Products whose scores are summed to turn a score into a chance; a larger catalogue is sampled.
+CHANCE_SAMPLE = 16_384
 _STRINGS = tf.TensorSpec([None], tf.string)
 _LISTS = tf.TensorSpec([None, None], tf.string)
 
@@ -64,6 +67,11 @@ class ShopSignatures(tf.Module):
         self.exclude = serving.exclude
         self.query_tower, self.ranking_head, self.index = model.query_tower, model.ranking_head, index
         self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
+        self.transition_weight = model.transition_weight
+        transitions = model.config.transitions
+        self.transitions = TransitionScorer(data.transitions, transitions.events, transitions.decay)
+        # All products, up to a number that is scored in no time; of more a sample stands for the rest.
+        self.sample = tf.constant(_spread_sample(data.catalogue.size, CHANCE_SAMPLE), tf.int32)
         self.product_ids = tf.Variable(data.catalogue.product_id.astype(np.bytes_), trainable=False, name="product_id")
         self.titles = tf.Variable(data.catalogue.title.tolist(), trainable=False, name="title", dtype=tf.string)
         self.product_table = _line_table(assets["products"])
@@ -74,6 +82,7 @@ class ShopSignatures(tf.Module):
         popular = np.argsort(-data.catalogue.train_count[1:], kind="stable") + 1
         counts = data.catalogue.train_count.astype(np.float64)
         self.most = min(data.catalogue.size, self.k + self.longest_exclusion)
+        self.products = tf.constant(data.catalogue.size, tf.float32)
         self.popular = tf.constant(popular[: self.most], tf.int32)
         share = counts[popular[: self.most]] / max(counts.sum(), 1.0)
         self.popular_scores = tf.constant(share, tf.float32)
@@ -138,7 +147,8 @@ class ShopSignatures(tf.Module):
         """Answer for stored users ``[batch]`` string; an unknown one gets what is popular, scored by share.
 
         Returns:
-            ``product_id``, ``title`` ``[batch, k]`` string and ``score`` ``[batch, k]`` float32, best first.
+            ``product_id``, ``title`` ``[batch, k]`` string and ``score`` ``[batch, k]`` float32, best first: the
+            chance that the product is the next one.
         """
         user = self.user_table.lookup(user_id)
         rows = self._stored(user)
@@ -223,9 +233,48 @@ class ShopSignatures(tf.Module):
         return tf.math.l2_normalize(query, 1) if self.normalize else query
 
     def _recommend(self, rows: dict[str, tf.Tensor], excluded: tf.Tensor) -> dict[str, tf.Tensor]:
-        scores, found = self._nearest(self._query(rows))
+        scores, found = self._chances(self._query(rows), rows["history_product"])
         scores, found = self._or_popular(rows["history_event_type"][:, -1] > 0, scores, found)
         return self._answer(scores, found, excluded)
+
+    def _chances(self, query: tf.Tensor, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the chances of the likeliest products to be the next, best first, and the products, ``[batch, most]``.
+
+        Candidates are the nearest products and what the transition graph leads to; see `tfrs_shop.transitions.mix`.
+        """
+        scores, found = self._nearest(query)
+        logits = scores / self.temperature
+        log_total = self._log_total(query, logits)
+        if not self.transition_weight:
+            return tf.exp(logits - log_total), found
+        neighbors, weights = self.transitions.edges(history)
+        neighbor, weight = neighbors.to_tensor(0), weights.to_tensor(0.0)
+        total = tf.reduce_sum(weight, 1, keepdims=True)
+        # Only the first of several edges to one product, and none to a product that is near anyway, is a candidate.
+        same = neighbor[:, :, None] == neighbor[:, None, :]
+        earlier = tf.reduce_any(tf.linalg.band_part(same, -1, 0) & ~tf.eye(tf.shape(neighbor)[1], dtype=tf.bool), 2)
+        near = tf.reduce_any(neighbor[:, :, None] == found[:, None, :], 2)
+        extra = tf.where(earlier | near, 0, neighbor)
+        products = tf.concat([found, extra], 1)
+        extra_logits = tf.einsum("bd,bnd->bn", query, tf.gather(self.vectors, extra)) / self.temperature
+        log_chance = tf.concat([logits, extra_logits], 1) - log_total
+        leads = tf.cast(products[:, :, None] == neighbor[:, None, :], tf.float32)
+        follows = tf.math.divide_no_nan(tf.einsum("bcn,bn->bc", leads, weight), total)
+        mixed = tf.where(products > 0, tf.exp(mix(log_chance, follows, self.transition_weight)), -1.0)
+        best, order = tf.math.top_k(mixed, self.most)
+        return best, tf.gather(products, order, batch_dims=1)
+
+    def _log_total(self, query: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch, 1]``: the log of the sum of all products' exponentiated scores.
+
+        The nearest products are summed, and for the others, which the index does not score, the sample stands.
+        """
+        others = tf.matmul(query, tf.gather(self.vectors, self.sample), transpose_b=True) / self.temperature
+        is_near = others >= logits[:, -1:]
+        count = tf.reduce_sum(tf.cast(~is_near, tf.float32), 1, keepdims=True)
+        rest = tf.reduce_logsumexp(tf.where(is_near, -1e9, others), 1, keepdims=True)
+        rest += tf.math.log(tf.maximum(self.products - self.most, 1e-9) / tf.maximum(count, 1.0))
+        return tf.reduce_logsumexp(tf.concat([logits, rest], 1), 1, keepdims=True)
 
     def _nearest(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         scores, found = self.index(queries, k=self.most)
@@ -265,6 +314,11 @@ class _Lists(tf.Module):
         first, last = tf.gather(self.starts, index), tf.gather(self.starts, index + 1)
         places = tf.ragged.range(first, last)
         return tf.gather(self.values, places)
+
+
+def _spread_sample(products: int, most: int) -> np.ndarray:
+    """Return `most` product indices, or all: evenly spread, and as indices are by popularity so is their popularity."""
+    return np.unique(np.linspace(1, products, min(products, most)).round().astype(np.int32))
 
 
 def _line_table(path: str) -> Any:

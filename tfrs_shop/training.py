@@ -1,5 +1,6 @@
 """Training: a data directory in, a run directory out, by Keras' own ``fit``; a killed training goes on."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -11,9 +12,11 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from tfrs_shop.averaging import AveragedWeights, averaged
 from tfrs_shop.config import Config, TrainingConfig
 from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
+from tfrs_shop.evaluation import choose_transition_weight
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.run import (
     RUN_NAME,
@@ -21,6 +24,7 @@ from tfrs_shop.run import (
     build,
     check_vocabularies,
     read_run,
+    restore_best,
     vocabulary_hashes,
     write_config,
     write_run,
@@ -65,6 +69,8 @@ def train(data_directory: str | Path, output: str | Path, config: Config, say: S
             tf_keras.optimizers.Adam(
                 WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs),
                 global_clipnorm=settings.clip_norm,
+                use_ema=settings.average > 0,
+                ema_momentum=settings.average,
             ),
             jit_compile=settings.xla,
         )
@@ -79,12 +85,16 @@ def train(data_directory: str | Path, output: str | Path, config: Config, say: S
             tf_keras.callbacks.BackupAndRestore(
                 str(output / "resume"), save_freq=settings.checkpoint_every or "epoch", delete_checkpoint=True
             ),
+            AveragedWeights(),
             Progress(steps, settings.epochs, settings.log_every, say),
             keeper,
             tf_keras.callbacks.TensorBoard(str(output / "logs"), update_freq=settings.log_every),
         ],
     )
     finished = keeper.finished(info)
+    restore_best(model, output)
+    weight = choose_transition_weight(model, data, say)
+    finished = dataclasses.replace(finished, transition_weight=weight)
     write_run(output, finished)
     say(f"Best epoch {finished.best_epoch}: {_shown(finished.metrics)}. Wrote {output} in {finished.seconds:.0f} s.")
     return finished
@@ -154,7 +164,8 @@ class KeepBest(tf_keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, "seconds": round(seconds, 1), "metrics": metrics})
         best = best_epoch(self.history)
         if best["epoch"] == epoch + 1:
-            self.manager.save(checkpoint_number=epoch + 1)
+            with averaged(self.model):
+                self.manager.save(checkpoint_number=epoch + 1)
         lines = "".join(json.dumps(entry) + "\n" for entry in self.history)
         temporary = self.output / ".history.jsonl"
         temporary.write_text(lines)

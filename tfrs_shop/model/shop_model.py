@@ -13,6 +13,7 @@ from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead
+from tfrs_shop.transitions import TransitionScorer, mix
 
 FULL_SOFTMAX_LIMIT = 50_000
 VALIDATION_CUTOFFS = (1, 10)
@@ -39,7 +40,8 @@ class ShopModel(tfrs.Model):
         catalogue, values = data.catalogue, data.values
         self.products = catalogue.size
         # In a plain object, so that Keras does not save the catalogue with the weights.
-        self._tables = _Tables(data)
+        self._tables = _Tables(data, config)
+        self.transition_weight = config.transitions.weight or 0.0
         self.product_tower = ProductTower(
             config.towers,
             products=catalogue.size,
@@ -139,8 +141,8 @@ class ShopModel(tfrs.Model):
         return {"loss": self.mean_loss.result()}
 
     def test_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Rank all products for the last position of each row; seen ones stay in, ties count against the target."""
-        ranks = self.target_ranks(self.product_vectors(), inputs)
+        """Rank all products for the last position of each row by the model alone; seen products stay in."""
+        ranks = ranks_of(self.scores(self.product_vectors(), inputs), inputs)
         found = tf.cast(ranks, tf.float32)
         for cutoff in VALIDATION_CUTOFFS:
             hit = tf.cast(ranks < cutoff, tf.float32)
@@ -156,29 +158,28 @@ class ShopModel(tfrs.Model):
             rows: as of ``ShopData.evaluation_batches``.
             exclude_seen: take the products of the user's earlier events out of the ranking first.
         """
-        scores = self.scores(vectors, rows)
-        target = rows["label"]
-        own = tf.gather(scores, target, batch_dims=1)
-        ahead = tf.cast(scores >= own[:, None], tf.int32)
-        ahead = tf.concat([tf.zeros_like(ahead[:, :1]), ahead[:, 1:]], 1)
-        if exclude_seen:
-            ahead *= 1 - self._seen(rows["seen_product"], target)
-        return tf.reduce_sum(ahead, 1) - 1
+        return ranks_of(self.final_scores(vectors, rows), rows, exclude_seen)
+
+    def final_scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return ``[batch, products + 1]`` float32: the log of each product's chance to be the next, as it is served.
+
+        It is the model's softmax, mixed with the transition graph where that has a weight; -inf for no product.
+        """
+        log_chance, follows = self.parts_of_scores(vectors, rows)
+        return mix(log_chance, follows, self.transition_weight) if self.transition_weight else log_chance
+
+    def parts_of_scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the model's log-softmax and the transition graph's scores, both ``[batch, products + 1]``."""
+        logits = self.scores(vectors, rows)[:, 1:] / self.temperature
+        log_chance = tf.pad(tf.nn.log_softmax(logits), [[0, 0], [1, 0]], constant_values=-np.inf)
+        return log_chance, self._tables.transitions.scores(rows["history_product"], self.products)
 
     def scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Return ``[batch, products + 1]`` float32 scores of the whole catalogue for the last position of each row."""
+        """Return ``[batch, products + 1]`` float32: the query vector of the last position times each product vector."""
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
         queries = self.query_vectors(rows, tf.gather(vectors, history) * known)[:, -1]
         return tf.matmul(queries, vectors, transpose_b=True)
-
-    def _seen(self, products: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
-        rows = tf.repeat(tf.range(tf.shape(products)[0]), tf.shape(products)[1])
-        places = tf.stack([rows, tf.reshape(products, [-1])], 1)
-        shape = [tf.shape(products)[0], self.products + 1]
-        seen = tf.tensor_scatter_nd_update(tf.zeros(shape, tf.int32), places, tf.ones_like(places[:, 0]))
-        # A target that was seen before is still asked for.
-        return seen * (1 - tf.one_hot(target, self.products + 1, dtype=tf.int32))
 
     def _needed_vectors(self, history: tf.Tensor, label: tf.Tensor, training: bool) -> tuple[tf.Tensor, Any, tf.Tensor]:
         """Return product vectors, a function from product index to their rows, and the rows of the labels."""
@@ -228,13 +229,35 @@ class ShopModel(tfrs.Model):
         return chosen + not_chosen + squared
 
 
-class _Tables:
-    """The catalogue's and the queries' numbers, as tensors."""
+def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool = False) -> tf.Tensor:
+    """Return ``[batch]`` int32: how many products stand before the target of each row; ties stand before it.
 
-    def __init__(self, data: ShopData):
+    Args:
+        scores: ``[batch, products + 1]``; those of product 0, "none", do not count.
+        rows: with ``label`` ``[batch]`` and ``seen_product`` ``[batch, seen]``.
+        exclude_seen: take the seen products out of the ranking first; a target that was seen is still asked for.
+    """
+    target = rows["label"]
+    own = tf.gather(scores, target, batch_dims=1)
+    ahead = tf.cast(scores >= own[:, None], tf.int32)
+    ahead = tf.concat([tf.zeros_like(ahead[:, :1]), ahead[:, 1:]], 1)
+    if exclude_seen:
+        products = rows["seen_product"]
+        number = tf.repeat(tf.range(tf.shape(products)[0]), tf.shape(products)[1])
+        places = tf.stack([number, tf.reshape(products, [-1])], 1)
+        seen = tf.tensor_scatter_nd_update(tf.zeros_like(ahead), places, tf.ones_like(number))
+        ahead *= 1 - seen * (1 - tf.one_hot(target, tf.shape(scores)[1], dtype=tf.int32))
+    return tf.reduce_sum(ahead, 1) - 1
+
+
+class _Tables:
+    """The catalogue's, the queries' and the transition graph's numbers, as tensors."""
+
+    def __init__(self, data: ShopData, config: Config):
         catalogue = data.catalogue
         self.features = {name: tf.constant(value) for name, value in catalogue.features().items()}
         self.queries = tf.constant(data.query_vectors)
+        self.transitions = TransitionScorer(data.transitions, config.transitions.events, config.transitions.decay)
         counts = np.maximum(catalogue.train_count.astype(np.float64), 0.5)
         self.probability = tf.constant(counts / counts[1:].sum(), tf.float32)
 
