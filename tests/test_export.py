@@ -248,6 +248,19 @@ def test_wrong_flags_are_one_sentence_and_leave_nothing(trained, tmp_path, index
     assert not (tmp_path / "shop").exists() or not any((tmp_path / "shop").iterdir())
 
 
+def test_an_export_that_is_stopped_half_way_leaves_no_version(trained, tmp_path, monkeypatch) -> None:
+    import tfrs_shop.export
+
+    def stopped(directory) -> None:
+        raise KeyboardInterrupt
+
+    model, data = trained
+    monkeypatch.setattr(tfrs_shop.export, "write_file_list", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        export(model, data, tmp_path / "shop", "brute_force", Serving(3, "none"), quiet)
+    assert list((tmp_path / "shop").iterdir()) == []
+
+
 def test_a_directory_that_is_no_model_directory_is_refused(run) -> None:
     with pytest.raises(UserError, match="is no model directory"):
         next_version(run)

@@ -2,48 +2,136 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
+from tfrs_shop.evaluation_pass import Ranked, rank_split, training_users
+from tfrs_shop.metrics.lists import coverage, gini, group_diversity, leaf_category, novelty, vector_diversity
+from tfrs_shop.metrics.pairs import ranking_head_metrics
+from tfrs_shop.metrics.ranking import CUTOFFS, per_example, ranking_metrics
+from tfrs_shop.metrics.slices import debiased_recall, slice_metrics
+from tfrs_shop.metrics.uncertainty import intervals, paired_test
 from tfrs_shop.model.shop_model import ShopModel, ranks_of
 from tfrs_shop.transitions import mix
 
+__all__ = ["CUTOFFS", "choose_transition_weight", "evaluate", "ranking_metrics", "target_ranks", "write_json"]
+
 TRANSITION_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-CUTOFFS = (1, 5, 10, 20, 100)
+COMPARED = ("recall@10", "ndcg@10")
 
 
 def evaluate(
-    model: ShopModel, data: ShopData, split: str, exclude_seen: bool, say: Callable[[str], None]
+    model: ShopModel,
+    data: ShopData,
+    split: str,
+    exclude_seen: bool,
+    say: Callable[[str], None],
+    *,
+    other: ShopModel | None = None,
 ) -> dict[str, Any]:
     """Return the metrics of `model` on `split`, with the protocol that they were made by.
+
+    Args:
+        model: trained.
+        data: which it was trained on.
+        split: train, validation or test.
+        exclude_seen: take the products of the user's earlier events out of the ranking.
+        say: takes one line of progress.
+        other: a model on the same data to test against.
+
+    Returns:
+        Flat keys (``recall@10``, ...), and by parts ``intervals``, ``slices``, ``ranking`` and, with `other`,
+        ``compared``; see ``docs/evaluation.md``.
 
     Raises:
         UserError: the split has no examples.
     """
-    if split not in data.manifest.counts["examples"]:
-        raise UserError(f"--split {split}: is none of train, validation, test.")
-    if not data.manifest.counts["examples"][split]:
-        raise UserError(f"{data.directory}: has no {split} examples.")
     started = time.monotonic()
-    ranks = target_ranks(model, data, split, exclude_seen)
+    ranked = rank_split(model, data, split, exclude_seen)
     seconds = time.monotonic() - started
-    say(f"Ranked {data.catalogue.size:,} products for {len(ranks):,} targets in {seconds:.1f} s.")
-    return {
-        **ranking_metrics(ranks),
-        "examples": len(ranks),
+    say(f"Ranked {data.catalogue.size:,} products for {len(ranked.ranks):,} targets in {seconds:.1f} s.")
+    result = {
+        **ranking_metrics(ranked.ranks),
+        "debiased_recall@10": debiased_recall(ranked.ranks, ranked.label, data.catalogue.train_count),
+        **list_metrics(ranked.lists, data.catalogue, model),
+        "examples": len(ranked.ranks),
         "products": data.catalogue.size,
         "split": split,
         "split_rule": data.manifest.split["rule"],
         "transition_weight": model.transition_weight,
         "protocol": "exclude-seen" if exclude_seen else "all",
         "seconds": round(seconds, 2),
+        **part_metrics(ranked, data),
     }
+    if other is not None:
+        result["compared"] = compare(ranked, rank_split(other, data, split, exclude_seen))
+    return result
+
+
+def list_metrics(lists: np.ndarray, catalogue: Catalogue, model: ShopModel) -> dict[str, Any]:
+    """Return coverage, diversity, novelty and Gini of the recommended ``lists`` ``[examples, k]``.
+
+    What the catalogue gives no ground for (diversity by category, without categories) is left out. Diversity by
+    embedding is of the text vectors, or, where the data has none, of the product vectors of `model`.
+    """
+    first = lists[:, :10]
+    with_text = catalogue.text_vector.shape[1] > 0
+    vectors = catalogue.text_vector if with_text else model.product_vectors().numpy().astype(np.float32)
+    metrics = {
+        "coverage@10": coverage(first, catalogue.size),
+        "coverage@100": coverage(lists, catalogue.size),
+        "diversity_category@10": group_diversity(first, leaf_category(catalogue.category)),
+        "diversity_top_category@10": group_diversity(first, catalogue.category[:, 0]),
+        "diversity_embedding@10": vector_diversity(first, vectors),
+        "diversity_embedding_of": "text vectors" if with_text else "product vectors",
+        "novelty@10": novelty(first, catalogue.train_count),
+        "gini@10": gini(first, catalogue.size),
+    }
+    return {name: value for name, value in metrics.items() if value is not None}
+
+
+def part_metrics(ranked: Ranked, data: ShopData) -> dict[str, Any]:
+    """Return ``intervals``, ``slices`` and ``ranking``; the last is empty where the ranking head was not trained."""
+    known = training_users(data)
+    new_user = np.array([user not in known for user in ranked.user_id.tolist()], bool)
+    train_count = data.catalogue.train_count
+    judged = len(ranked.chosen) > 0
+    return {
+        "intervals": intervals(per_example(ranked.ranks)),
+        "slices": slice_metrics(ranked.ranks, ranked.history_length, new_user, ranked.label, train_count),
+        "ranking": ranking_head_metrics(ranked.chosen, ranked.sampled, ranked.rating, ranked.predicted_rating)
+        if judged
+        else {},
+    }
+
+
+def compare(ranked: Ranked, other: Ranked) -> dict[str, dict[str, Any]]:
+    """Return, for Recall@10 and NDCG@10, ``other``'s value, our ``difference``, its ``interval`` and ``p_value``."""
+    ours, theirs = per_example(ranked.ranks), per_example(other.ranks)
+    return {
+        name: {"other": float(theirs[name].mean()), **paired_test(ours[name], theirs[name])} for name in COMPARED
+    }
+
+
+def shown(result: dict[str, Any]) -> Iterator[str]:
+    """Yield `result` as lines for people: one a number, one a slice."""
+    for name, value in result.items():
+        if not isinstance(value, dict):
+            yield f"{name}: {_shown(value)}"
+        elif value:
+            yield f"{name}:"
+            for part, numbers in value.items():
+                if isinstance(numbers, dict):
+                    yield f"  {part}: " + ", ".join(f"{key} {_shown(number)}" for key, number in numbers.items())
+                elif part != "reliability":
+                    yield f"  {part}: {_shown(numbers)}"
 
 
 def choose_transition_weight(model: ShopModel, data: ShopData, say: Callable[[str], None]) -> float:
@@ -85,31 +173,6 @@ def target_ranks(model: ShopModel, data: ShopData, split: str, exclude_seen: boo
     return np.concatenate([ranks(rows).numpy() for rows in batches]).astype(np.int64)
 
 
-def ranking_metrics(ranks: np.ndarray) -> dict[str, float]:
-    """Return metrics of rankings with one relevant product each.
-
-    Args:
-        ranks: ``[examples]`` products before the relevant one.
-
-    Returns:
-        ``recall@k``, ``precision@k``, ``f1@k``, ``ndcg@k``, ``mrr@k`` and ``map@k`` (equal with one relevant product)
-        for each cutoff; ``accuracy`` (the target is first) and ``mrr``.
-    """
-    metrics: dict[str, float] = {"accuracy": float(np.mean(ranks == 0)), "mrr": float(np.mean(1.0 / (ranks + 1)))}
-    for cutoff in CUTOFFS:
-        found = ranks < cutoff
-        recall = float(np.mean(found))
-        precision = recall / cutoff
-        reciprocal = float(np.mean(found / (ranks + 1.0)))
-        metrics[f"recall@{cutoff}"] = recall
-        metrics[f"precision@{cutoff}"] = precision
-        metrics[f"f1@{cutoff}"] = 2 * precision * recall / (precision + recall) if recall else 0.0
-        metrics[f"ndcg@{cutoff}"] = float(np.mean(found / np.log2(ranks + 2.0)))
-        metrics[f"mrr@{cutoff}"] = reciprocal
-        metrics[f"map@{cutoff}"] = reciprocal
-    return metrics
-
-
 def write_json(path: str | Path, result: dict[str, Any]) -> None:
     """Write `result` as a JSON file, whole or not at all.
 
@@ -124,3 +187,9 @@ def write_json(path: str | Path, result: dict[str, Any]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise UserError(f"--json {path}: cannot be written ({error.strerror}).") from None
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return " to ".join(_shown(entry) for entry in value)
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

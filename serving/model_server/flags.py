@@ -74,6 +74,11 @@ class Options:
     rest_api_max_body_bytes: int
     require_file_list: bool
     drain_seconds: float
+    request_log_dir: Path | None
+    request_log_sampling_rate: float
+    request_log_max_records: int
+    request_log_max_bytes: int
+    request_log_max_seconds: float
 
 
 def parse_flags(arguments: Sequence[str]) -> Options:
@@ -126,7 +131,12 @@ def _check(options: Options) -> None:
     for name in ("port", "rest_api_port"):
         if not 0 <= getattr(options, name) <= 65535:
             raise UserError(f"--{name}={getattr(options, name)}: must be 0 (off) to 65535.")
-    for name in ("rest_api_num_threads", "grpc_max_threads", "rest_api_max_body_bytes"):
+    if not 0.0 <= options.request_log_sampling_rate <= 1.0:
+        raise UserError(f"--request_log_sampling_rate={options.request_log_sampling_rate}: must be 0 to 1.")
+    if not options.request_log_max_seconds > 0:
+        raise UserError(f"--request_log_max_seconds={options.request_log_max_seconds}: must be more than 0.")
+    at_least_1 = ("rest_api_num_threads", "grpc_max_threads", "rest_api_max_body_bytes")
+    for name in (*at_least_1, "request_log_max_records", "request_log_max_bytes"):
         if getattr(options, name) < 1:
             raise UserError(f"--{name}={getattr(options, name)}: must be at least 1.")
     if options.model_config_file is not None and options.model_config_file_poll_wait_seconds < 0:
@@ -199,6 +209,11 @@ def _parser() -> _Parser:
     flag("rest_api_max_body_bytes", int, 100 << 20, own + "larger request bodies are answered with 413")
     flag("require_file_list", _boolean, False, own + "refuse versions without assets.extra/files.json")
     flag("drain_seconds", float, 30.0, own + "time for running requests to finish after SIGTERM")
+    flag("request_log_dir", Path, None, own + "log predictions here, as TFRecords of PredictionLog")
+    flag("request_log_sampling_rate", float, 1.0, own + "share of the predictions that are logged, 0 to 1")
+    flag("request_log_max_records", int, 1000, own + "records after which the next log file begins")
+    flag("request_log_max_bytes", int, 64 << 20, own + "bytes after which the next log file begins")
+    flag("request_log_max_seconds", float, 300.0, own + "age at which a log file is finished")
     for name in _IGNORED:
         parser.add_argument(f"--{name}", nargs="?", help="taken and ignored")
     return parser

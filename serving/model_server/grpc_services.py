@@ -13,6 +13,7 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_pb2,
     predict_pb2,
+    prediction_log_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -22,6 +23,7 @@ from serving.model_server.inference import classify, fill_spec, multi_inference,
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_response
 from serving.model_server.predict import DEFAULT_SIGNATURE, predict
+from serving.model_server.request_log import RequestLog
 from serving.model_server.servable import Servable
 from serving.model_server.status import Code, ServingError, from_exception, invalid
 from serving.model_server.tensor_protos import to_proto
@@ -84,8 +86,9 @@ def chosen_version(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | No
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Answers predictions and metadata from the manager's servables."""
 
-    def __init__(self, manager: ModelManager) -> None:
+    def __init__(self, manager: ModelManager, request_log: RequestLog | None = None) -> None:
         self._manager = manager
+        self._log = request_log
 
     def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: N802
         """Run a signature on tensors."""
@@ -103,7 +106,17 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.model_spec.signature_name = signature_name
             for name, array in outputs.items():
                 to_proto(array, response.outputs[name])
-            return response
+        self._logged(request, response)
+        return response
+
+    def _logged(self, request: predict_pb2.PredictRequest, response: predict_pb2.PredictResponse) -> None:
+        if self._log is not None and self._log.sampled():
+            size = request.ByteSize() + response.ByteSize()
+            self._log.offer(
+                request.model_spec.name,
+                size,
+                lambda: prediction_log_pb2.PredictLog(request=request, response=response),
+            )
 
     def Classify(  # noqa: N802
         self, request: classification_pb2.ClassificationRequest, context: Any

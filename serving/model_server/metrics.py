@@ -93,6 +93,7 @@ REQUEST_LATENCY = Histogram("/tensorflow/serving/request_latency", ("model_name"
 RUNTIME_LATENCY = Histogram("/tensorflow/serving/runtime_latency", ("model_name", "API", "runtime"))
 EXAMPLE_COUNTS = Histogram("/tensorflow/serving/request_example_counts", ("model",), _COUNT_LIMITS)
 EXAMPLE_COUNT_TOTAL = Counter("/tensorflow/serving/request_example_count_total", ("model",))
+REQUEST_LOG_COUNT = Counter("/tensorflow/serving/request_log_count", ("model_name", "status_code"))
 WARMUP_LATENCY = Histogram("/tensorflow/serving/model_warmup_latency", ("model_path", "status"))
 WARMUP_RECORDS = Counter("/tensorflow/serving/model_warmup_records_read", ("model_path", "status"))
 LOAD_ATTEMPTS = Counter("/tensorflow/cc/saved_model/load_attempt_count", ("model_path", "status"))
@@ -112,6 +113,7 @@ _ALL: tuple[Counter | Histogram, ...] = (
     EXAMPLE_COUNTS,
     REQUEST_LATENCY,
     RUNTIME_LATENCY,
+    REQUEST_LOG_COUNT,
 )
 
 

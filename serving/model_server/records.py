@@ -30,8 +30,13 @@ def write_records(path: Path, records: Iterable[bytes]) -> None:
     """Write a TFRecord file."""
     with path.open("wb") as file:
         for record in records:
-            length = struct.pack("<Q", len(record))
-            file.write(length + _masked(length) + record + _masked(record))
+            file.write(framed(record))
+
+
+def framed(record: bytes) -> bytes:
+    """A record as it stands in a TFRecord file."""
+    length = struct.pack("<Q", len(record))
+    return length + _masked(length) + record + _masked(record)
 
 
 def _masked(data: bytes) -> bytes:

@@ -15,6 +15,7 @@ from serving.model_server.json_writer import error_body
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_json, status_json
 from serving.model_server.predict import DEFAULT_SIGNATURE, PredictPlan, plan_predict
+from serving.model_server.request_log import RequestLog, log_of_tensors
 from serving.model_server.routes import Route, VersionOutOfRangeError, parse_route
 from serving.model_server.servable import Servable
 from serving.model_server.status import HTTP_STATUS, Code, ServingError, from_exception, invalid
@@ -59,9 +60,15 @@ class RestApi:
     """Answers what lies below ``/v1/``."""
 
     def __init__(
-        self, manager: ModelManager, *, enable_cors: bool = False, draining: Callable[[], bool] = lambda: False
+        self,
+        manager: ModelManager,
+        *,
+        enable_cors: bool = False,
+        draining: Callable[[], bool] = lambda: False,
+        request_log: RequestLog | None = None,
     ) -> None:
         self._manager = manager
+        self._log = request_log
         self._draining = draining
         self._headers = _CORS_HEADERS if enable_cors else ()
 
@@ -100,6 +107,7 @@ class RestApi:
                 if isinstance(fetched, ServingError):
                     raise fetched
                 answer = self._counted(route, start, Answer(200, prediction.body(fetched)), Code.OK)
+                self._logged(prediction, fetched, len(body) + len(answer.body))
             except Exception as error:
                 answer = self._failed(route, start, error)
             finally:
@@ -143,9 +151,22 @@ class RestApi:
             start = time.perf_counter()
             fetched = servable.run_tensors(plan.feeds, plan.fetches)
             metrics.RUNTIME_LATENCY.add(route.model, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
-            return prediction.body(fetched)
+            answer = prediction.body(fetched)
+            self._logged(prediction, fetched, len(body) + len(answer))
+            return answer
         finally:
             servable.release()
+
+    def _logged(self, prediction: _Prediction, fetched: Sequence[Array], size: int) -> None:
+        if self._log is None or not self._log.sampled():
+            return
+        # Not the prediction itself: a record that waits must not keep a version in memory.
+        name, version = prediction.servable.name, prediction.servable.version
+        signature_name, inputs = prediction.request.signature_name, prediction.request.inputs
+        outputs = prediction.plan.named(fetched)
+        self._log.offer(
+            name, size, lambda: log_of_tensors(name, version, signature_name, inputs=inputs, outputs=outputs)
+        )
 
     def _read(self, route: Route, body: bytes) -> _Prediction:
         """A prediction whose servable is held; nothing is held where this raises."""

@@ -31,8 +31,10 @@ from serving.model_server.http_connection import HttpLimits, html_error
 from serving.model_server.http_parser import Request
 from serving.model_server.http_server import HttpServer
 from serving.model_server.loader import LoadOptions, load_version
+from serving.model_server.log_file import Rotation
 from serving.model_server.manager import Loader, ModelManager
 from serving.model_server.model_configs import ModelConfigs, single_model, watch_config_file
+from serving.model_server.request_log import RequestLog
 from serving.model_server.rest import Answer, RestApi
 from serving.model_server.routes import API_PREFIX
 from serving.model_server.servable import Servable
@@ -55,12 +57,18 @@ class ModelServer:
         self._options = options
         self._stop = asyncio.Event()
         self._stopped = threading.Event()
+        self._log = _request_log(options)
         self._manager = ModelManager(_loader(options), poll_seconds=options.file_system_poll_wait_seconds)
         self._configs = ModelConfigs(
             self._manager, allow_unavailable_labels=options.allow_version_labels_for_unavailable_models
         )
         self._door = FrontDoor(
-            RestApi(self._manager, enable_cors=options.rest_api_enable_cors_support, draining=self._stop.is_set),
+            RestApi(
+                self._manager,
+                enable_cors=options.rest_api_enable_cors_support,
+                draining=self._stop.is_set,
+                request_log=self._log,
+            ),
             _metrics_path(options),
             batching=options.enable_batching,
         )
@@ -82,6 +90,8 @@ class ModelServer:
                 await self._serve()
         finally:
             self._stopped.set()
+            if self._log is not None:
+                await loop.run_in_executor(None, self._log.close)
             self._manager.stop()
 
     def _configure(self) -> None:
@@ -132,7 +142,8 @@ class ModelServer:
                 ("grpc.so_reuseport", 0),
             ],
         )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(self._manager), server)
+        predictions = PredictionService(self._manager, self._log)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
         model_service = ModelService(self._manager, self._configs, self._stop.is_set)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(model_service, server)
         if options.enable_grpc_healthcheck_service:
@@ -194,6 +205,13 @@ def _metrics_path(options: Options) -> str | None:
         return None
     prometheus = read_monitoring_config(options.monitoring_config_file).prometheus_config
     return (prometheus.path or METRICS_PATH) if prometheus.enable else None
+
+
+def _request_log(options: Options) -> RequestLog | None:
+    if options.request_log_dir is None or options.request_log_sampling_rate == 0:
+        return None
+    rotation = Rotation(options.request_log_max_records, options.request_log_max_bytes, options.request_log_max_seconds)
+    return RequestLog(options.request_log_dir, sampling_rate=options.request_log_sampling_rate, rotation=rotation)
 
 
 def _batching(options: Options) -> BatchScheduler | None:

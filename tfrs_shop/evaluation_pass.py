@@ -1,0 +1,130 @@
+"""One pass over a split: the rank of each target, the list that is recommended, and what the ranking head says.
+
+All of it comes out of the same scores, and no more of them are in memory than a batch times the products.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_shop.dataset import ShopData, read_records
+from tfrs_shop.errors import UserError
+from tfrs_shop.metrics.pairs import sampled_negatives
+from tfrs_shop.model.shop_model import ShopModel, ranks_of
+
+LIST_LENGTH = 100
+NEGATIVES_SEED = 17
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """What a model made of each example of a split, in the split's order.
+
+    Attributes:
+        user_id: ``[examples]`` bytes.
+        label: ``[examples]`` int32, the target.
+        history_length: ``[examples]`` int64, earlier events with a product.
+        ranks: ``[examples]`` int64, products before the target, equal scores included.
+        lists: ``[examples, k]`` int32, the best products, best first, k = 100 or all there are; 0 where none is left.
+            Where seen products are excluded, all of them are, even a target.
+        chosen, sampled: ``[examples]`` float32, logits of the target's behaviour for the target and for a sampled
+            product; none (``[0]``) where the ranking head was not trained or there is no other product.
+        rating: ``[examples]`` float32, NaN where there is none.
+        predicted_rating: ``[examples]`` float32; none where the ranking head was not trained.
+    """
+
+    user_id: np.ndarray
+    label: np.ndarray
+    history_length: np.ndarray
+    ranks: np.ndarray
+    lists: np.ndarray
+    chosen: np.ndarray
+    sampled: np.ndarray
+    rating: np.ndarray
+    predicted_rating: np.ndarray
+
+
+def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool) -> Ranked:
+    """Rank all products for each example of `split`.
+
+    Raises:
+        UserError: the split has no examples.
+    """
+    check_split(data, split)
+    vectors = model.product_vectors()
+    length = min(LIST_LENGTH, data.catalogue.size)
+    judge_pairs = model.config.ranking.weight > 0 and data.catalogue.size > 1
+    random = np.random.default_rng(NEGATIVES_SEED)
+
+    @tf.function(reduce_retracing=True)
+    def answers(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        scores = model.final_scores(vectors, rows)
+        return {
+            "ranks": ranks_of(scores, rows, exclude_seen),
+            "lists": best_products(scores, rows["seen_product"] if exclude_seen else None, length),
+        }
+
+    @tf.function(reduce_retracing=True)
+    def judgements(rows: dict[str, tf.Tensor], others: tf.Tensor) -> dict[str, tf.Tensor]:
+        history = rows["history_product"]
+        known = tf.cast(history > 0, tf.float32)[..., None]
+        queries = model.query_vectors(rows, tf.gather(vectors, history) * known)[:, -1]
+        kind = rows["label_event_type"] - 1
+        chosen, rating = model.ranking_head(queries, tf.gather(vectors, rows["label"]))
+        sampled, _ = model.ranking_head(queries, tf.gather(vectors, others))
+        return {
+            "chosen": tf.gather(chosen, kind, batch_dims=1),
+            "sampled": tf.gather(sampled, kind, batch_dims=1),
+            "predicted_rating": rating,
+        }
+
+    columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Ranked)}
+    for rows in data.evaluation_batches(split, model.config.towers.max_history):
+        found = dict(answers(rows))
+        if judge_pairs:
+            others = sampled_negatives(rows["label"].numpy(), data.catalogue.train_count, random)
+            found |= judgements(rows, tf.constant(others))
+        found["user_id"], found["label"], found["rating"] = rows["user_id"], rows["label"], rows["label_rating"]
+        found["history_length"] = tf.math.count_nonzero(rows["seen_product"], 1)
+        for name, value in found.items():
+            columns[name].append(value.numpy())
+    empty = np.zeros(0, np.float32)
+    whole = {name: np.concatenate(parts) if parts else empty for name, parts in columns.items()}
+    whole["ranks"] = whole["ranks"].astype(np.int64)
+    return Ranked(**whole)
+
+
+def best_products(scores: tf.Tensor, seen: tf.Tensor | None, length: int) -> tf.Tensor:
+    """Return ``[batch, length]`` int32: the products with the highest scores, best first; 0 where none is left.
+
+    Args:
+        scores: ``[batch, products + 1]`` float32; those of product 0, "none", do not count.
+        seen: ``[batch, seen]`` int32 products to leave out, 0 padded.
+        length: how many, at most all products.
+    """
+    if seen is not None:
+        number = tf.repeat(tf.range(tf.shape(seen)[0]), tf.shape(seen)[1])
+        places = tf.stack([number, tf.reshape(seen, [-1])], 1)
+        scores = tf.tensor_scatter_nd_update(scores, places, tf.fill(tf.shape(number), -np.inf))
+    best, place = tf.math.top_k(scores[:, 1:], length)
+    return tf.where(best > -np.inf, place + 1, 0)
+
+
+def training_users(data: ShopData) -> set[bytes]:
+    """Return the ids of the users who have a training example."""
+    examples = data.manifest.features["examples"]
+    only_ids = tuple(feature for feature in examples if feature.name == "user_id")
+    manifest = dataclasses.replace(data.manifest, features={"examples": only_ids})
+    users: set[bytes] = set()
+    for batch in read_records(data.directory, manifest, "train").as_numpy_iterator():
+        users.update(batch["user_id"].tolist())
+    return users
+
+
+def check_split(data: ShopData, split: str) -> None:
+    """Raise ``UserError`` unless `split` is one of `data` that has examples."""
+    if split not in data.manifest.counts["examples"]:
+        raise UserError(f"--split {split}: is none of train, validation, test.")
+    if not data.manifest.counts["examples"][split]:
+        raise UserError(f"{data.directory}: has no {split} examples.")
