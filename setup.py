@@ -19,7 +19,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_namespace_packages(include=["tfrs_shop*", "pipelines*", "serving", "serving.model_server*"]),
-    package_data={"tfrs_shop": ["py.typed", "mappings/*.yaml"], "pipelines": ["*.lock"]},
+    package_data={"tfrs_shop": ["py.typed", "mappings/*.yaml", "configs/*.yaml"], "pipelines": ["*.lock"]},
     install_requires=[
         "tensorflow==2.20.*",
         "tf-keras==2.20.*",

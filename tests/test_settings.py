@@ -118,3 +118,12 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path):
         load_yaml(Settings, tmp_path / "tab.yaml")
     (tmp_path / "empty.yaml").write_text("")
     assert load_yaml(Inner, tmp_path / "empty.yaml") == Inner()
+
+
+def test_shipped_settings_are_taken_by_name_and_a_near_miss_is_told() -> None:
+    from tfrs_shop.config import Config, load_config
+
+    assert load_config("") == Config()
+    assert load_config("quality").towers.width > Config().towers.width
+    with pytest.raises(UserError, match=r"--config qualty: no such file.*Did you mean 'quality'\?"):
+        load_config("qualty")

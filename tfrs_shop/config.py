@@ -1,7 +1,12 @@
 """The settings of a model and its training, as typed dataclasses read from YAML (``tfrs-shop train --config FILE``)."""
 
 import dataclasses
+from importlib import resources
+from pathlib import Path
 from typing import Literal
+
+from tfrs_shop.errors import UserError, suggest
+from tfrs_shop.settings import load_yaml
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,3 +147,24 @@ class Config:
     ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
     transitions: TransitionConfig = dataclasses.field(default_factory=TransitionConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+
+def load_config(name_or_path: str) -> Config:
+    """Return the settings of a YAML file, or of one that ships with the package (``quality``); "" is the default.
+
+    Raises:
+        UserError: there is no such file, or it holds what is no setting.
+    """
+    if not name_or_path:
+        return Config()
+    folder = resources.files("tfrs_shop") / "configs"
+    shipped = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if name_or_path in shipped:
+        with resources.as_file(folder / f"{name_or_path}.yaml") as path:
+            return load_yaml(Config, path)
+    if not Path(name_or_path).exists():
+        near = suggest(name_or_path, shipped)
+        raise UserError(
+            f"--config {name_or_path}: no such file, and none ships under that name.{near} Shipped: {', '.join(shipped)}."
+        )
+    return load_yaml(Config, name_or_path)
