@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DATA ?= simulated
+BUNDLE ?= demo/models/shop/1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help venv demo test lint bench engines lock clean
+.PHONY: help venv demo test lint bench bench-serving engines lock clean
 
 help:
 	@echo "make demo [DATA=simulated|movielens]  raw events to a REST answer"
 	@echo "make test                             all tests"
 	@echo "make lint                             ruff and mypy"
 	@echo "make bench                            the figures of the README"
+	@echo "make bench-serving [BUNDLE=DIR]       load and faults against the model server (make demo first)"
 	@echo "make engines                          fetch Beam's engines (Flink, Spark, Prism)"
 	@echo "make lock                             renew requirements.lock from setup.py"
 
@@ -38,6 +40,9 @@ lint: venv
 
 bench: venv
 	$(BIN)/python -m benchmarks.run
+
+bench-serving: venv
+	$(BIN)/python -m benchmarks.serving --bundle $(BUNDLE)
 
 engines: venv
 	$(BIN)/python -m pipelines.engines fetch

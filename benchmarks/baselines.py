@@ -1,7 +1,6 @@
-"""What the model is measured against, on the same split and the same evaluation: ``python -m benchmarks.baselines DATA``.
+"""What the model is measured against, on the same split and evaluation: ``python -m benchmarks.baselines DATA``.
 
-Popularity; item-kNN (cosine over the users of products); the untrained transition graph (arXiv 2605.07125); the TFRS
-tutorial's two-tower model; plain SASRec with full softmax (ids only, this package's trainer).
+Popularity; item-kNN (cosine over the users of products); the untrained transition graph (arXiv 2605.07125).
 """
 
 import argparse

@@ -16,7 +16,7 @@ from serving.model_server.loader import LoadOptions, load_version
 from serving.model_server.predict import PredictPlan, plan_predict
 from serving.model_server.records import read_records
 from serving.model_server.servable import Servable
-from serving.model_server.tensor_protos import from_proto
+from serving.model_server.tensor_protos import from_proto, to_proto
 from serving.model_server.warmup import GOLDEN_FILE
 from tfrs_shop.errors import UserError
 
@@ -54,8 +54,6 @@ def questions(bundle: Path, signature: str) -> Questions:
 
 
 def _add(found: Questions, tensors: dict[str, np.ndarray]) -> None:
-    from serving.model_server.tensor_protos import to_proto
-
     request = predict_pb2.PredictRequest()
     request.model_spec.name = MODEL
     request.model_spec.signature_name = found.signature
@@ -72,7 +70,9 @@ def _add(found: Questions, tensors: dict[str, np.ndarray]) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, bytes):
         return value.decode()
-    return [_plain(item) for item in value] if isinstance(value, np.ndarray) and value.ndim else np.asarray(value).item()
+    return (
+        [_plain(item) for item in value] if isinstance(value, np.ndarray) and value.ndim else np.asarray(value).item()
+    )
 
 
 def in_process(bundle: Path, asked: list[Questions], *, batch: int, seconds: float) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What is deployed fits together: the manifests, the images and their flags, and Prometheus with the server's metrics."""
+"""What is deployed fits together: manifests, images and their flags, and Prometheus with the server's metrics."""
 
 import json
 import re
@@ -195,3 +195,11 @@ def first_value(port, query):
             return result[0]["value"][1]
         time.sleep(0.1)
     raise AssertionError(f"Prometheus has no answer to {query}")
+
+
+def test_every_promise_names_a_test_that_exists():
+    page = (SERVING.parent / "docs" / "serving.md").read_text()
+    tests = "\n".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    named = set(re.findall(r"`(test_[a-z0-9_]+)`", page))
+    assert len(named) > 30
+    assert sorted(name for name in named if f"def {name}(" not in tests) == []

@@ -147,10 +147,10 @@ def test_requests_that_run_in_a_batch_are_logged_and_failed_ones_are_not(pair, t
     assert list(records[0].response.outputs["score"].float_val) == [2.0]
 
 
-def test_a_killed_server_leaves_whole_files_and_one_partial_that_the_next_one_ignores(pair, tmp_path):
+def test_a_killed_server_leaves_whole_files_and_one_partial_that_the_next_log_ignores(pair, tmp_path):
     log_dir = tmp_path / "log"
-    flags = ("--model_name=pair", f"--model_base_path={pair}", f"--request_log_dir={log_dir}")
-    server = Server(*flags, "--request_log_max_records=10")
+    flags = ("--model_name=pair", f"--model_base_path={pair}", "--request_log_max_records=10")
+    server = Server(*flags, f"--request_log_dir={log_dir}")
     server.wait_for("Ready.")
     body = b'{"signature_name": "scalar", "inputs": [1]}'
 
@@ -171,9 +171,9 @@ def test_a_killed_server_leaves_whole_files_and_one_partial_that_the_next_one_ig
     assert [len(logged(path)) for path in files] == [10] * len(files)
     partial = partial_files(log_dir)
     assert len(partial) <= 1
-    with running_server(*flags) as second:
-        second.request("POST", "/v1/models/pair:predict", body)
-        assert second.terminate() == 0
+    second = RequestLog(log_dir)
+    second.offer("pair", 1, lambda: one(1))
+    second.close()
     assert partial_files(log_dir) == partial
     (new,) = set(whole_files(log_dir)) - set(files)
     assert len(logged(new)) == 1

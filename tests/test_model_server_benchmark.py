@@ -1,0 +1,91 @@
+"""The benchmark of the server: what it asks, what it breaks, and what it calls kept."""
+
+import random
+import signal
+import subprocess
+import sys
+
+import pytest
+from google.protobuf import text_format
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+from benchmarks.serving import bars
+from benchmarks.serving_bundle import questions
+from benchmarks.serving_faults import _INTERRUPTED_COPY
+from benchmarks.serving_load import Outcome
+from serving.model_server.records import write_records
+from tfrs_shop.errors import UserError
+
+REQUEST = """
+predict_log { request {
+  model_spec { name: "shop" signature_name: "recommend_for_history" }
+  inputs { key: "history" value { dtype: DT_STRING tensor_shape { dim { size: 2 } dim { size: 2 } }
+    string_val: "A" string_val: "B" string_val: "C" string_val: "" } }
+} }
+"""
+
+
+def test_the_golden_requests_of_a_bundle_are_asked_row_by_row(tmp_path):
+    (tmp_path / "assets.extra").mkdir()
+    log = text_format.Parse(REQUEST, prediction_log_pb2.PredictionLog())
+    write_records(tmp_path / "assets.extra" / "golden_requests", [log.SerializeToString()])
+    asked = questions(tmp_path, "recommend_for_history")
+    head, body = asked.rest[1].split(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/models/shop:predict HTTP/1.1\r\n")
+    assert body == b'{"signature_name": "recommend_for_history", "instances": [{"history": ["C", ""]}]}'
+    request = predict_pb2.PredictRequest.FromString(asked.grpc[0])
+    assert list(request.inputs["history"].string_val) == [b"A", b"B"]
+    with pytest.raises(UserError, match="has no request to similar"):
+        questions(tmp_path, "similar")
+
+
+def test_a_copy_is_killed_before_it_is_whole(tmp_path):
+    source = tmp_path / "1"
+    (source / "variables").mkdir(parents=True)
+    (source / "saved_model.pb").write_bytes(b"m" * 1000)
+    (source / "variables" / "variables.data").write_bytes(b"v" * 5000)
+    draw = random.Random(1)
+    for number in range(5):
+        target, left = tmp_path / f"copy{number}", draw.randrange(1, 6000)
+        command = [sys.executable, "-S", "-c", _INTERRUPTED_COPY, str(source), str(target), str(left), str(number)]
+        assert subprocess.run(command, check=False, timeout=30).returncode == -signal.SIGKILL
+        assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) == left
+
+
+def test_percentiles_are_of_what_was_answered():
+    outcome = Outcome(seconds=[0.001 * number for number in range(1, 102)], failed=2, elapsed=2.0)
+    summary = outcome.summary()
+    assert (summary["requests"], summary["failed"], summary["per_second"]) == (101, 2, 50.5)
+    assert summary["p50_ms"] == pytest.approx(51)
+    assert summary["p99_ms"] == pytest.approx(100)
+
+
+def test_a_bar_is_kept_or_missed_by_its_figure():
+    load = {"per_second": 790.0, "p50_ms": 4.0, "failed": 0}
+    results = {
+        "in_process": {"recommend": {"single": {"p50_ms": 2.5}, "batched": {"rows_per_second": 1000.0}}},
+        "served": {"recommend": {"REST": {"1": load, "8": load, "32": load}}},
+        "swaps": {
+            "swaps": 20,
+            "during": {"failed": 0},
+            "p99_ratio": 2.1,
+            "first_ratio": 1.4,
+            "memory_growth_mb": 120.0,
+            "memory_growth_percent": 9.0,
+        },
+        "interrupted_copies": {"copies": 200, "served": [7], "failed_or_bad": 0},
+        "sigterm": {"REST": {"failed": 0}, "gRPC": {"failed": 1}, "exit_code": 0, "seconds_to_exit": 1.0},
+    }
+    assert [(measured, kept) for _, measured, kept in bars(results)] == [
+        ("79%", False),
+        ("1.50 ms", True),
+        ("0", True),
+        ("0", True),
+        ("2.10", False),
+        ("1.40", True),
+        ("+120 MB, +9%", True),
+        ("1", False),
+        ("0", True),
+        ("1", False),
+        ("0 after 1.0 s", True),
+    ]
