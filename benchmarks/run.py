@@ -1,10 +1,11 @@
 """``make bench``: every benchmark that this machine has the data for, one after the other."""
 
-from benchmarks import beauty, text_encoder
+from benchmarks import beauty, index, text_encoder
 
 
 def main() -> None:
     text_encoder.main()
+    index.main()
     beauty.main()
 
 

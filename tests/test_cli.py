@@ -57,7 +57,10 @@ def test_help_imports_neither_tensorflow_nor_beam() -> None:
         (["preprocess", "--output", "x"], "--events and --products are both missing"),
         (["preprocess", "--events", "nothing.csv", "--output", "x"], "nothing.csv: no such file"),
         (["train", "--data", "nothing", "--output", "x"], "nothing: no such directory"),
-        (["train", "--data", "nothing", "--output", "x", "--config", "nothing.yaml"], "--config nothing.yaml: no such file"),
+        (
+            ["train", "--data", "nothing", "--output", "x", "--config", "nothing.yaml"],
+            "--config nothing.yaml: no such file",
+        ),
         (["evaluate", "--run", "nothing"], "nothing: is no run directory"),
         (["export", "--run", "nothing", "--output", "x"], "nothing: is no run directory"),
         (["query", "recommend"], "give either --user or --history"),

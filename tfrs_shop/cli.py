@@ -17,7 +17,7 @@ from tfrs_shop.errors import UserError
 
 app = typer.Typer(
     name="tfrs-shop",
-    help="Shop search and recommendation on TensorFlow: preprocess, train, evaluate, export, serve, query.",
+    help="Shop search and recommendation on TensorFlow: preprocess, train, evaluate, report, export, serve, query.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -33,6 +33,7 @@ JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="W
 Url = Annotated[str, typer.Option(help="The server's REST address.")]
 Model = Annotated[str, typer.Option(help="The model's name.")]
 Most = Annotated[int, typer.Option("--k", min=1, help="Show at most so many products.")]
+Compare = Annotated[Path | None, typer.Option(metavar="RUN2", help="Another run on the same data, to test against.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -54,14 +55,13 @@ def train(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Made by 'tfrs-shop preprocess'.")],
     output: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write, or to go on with.")],
     config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings (YAML); see docs/configuration.md.")
-    ] = None,
+        str, typer.Option(metavar="FILE", help="Settings (YAML), or the shipped 'quality'; see docs/configuration.md.")
+    ] = "",
 ) -> None:
     """Train a model; the same command again goes on after a kill."""
-    from tfrs_shop.config import Config
-    from tfrs_shop.settings import load_yaml
+    from tfrs_shop.config import load_config
 
-    settings = load_yaml(Config, config) if config else Config()
+    settings = load_config(config)
     _quiet_tensorflow()
     from tfrs_shop.training import train as run
 
@@ -79,29 +79,49 @@ def evaluate(
         float | None, typer.Option(min=0.0, max=0.99, help="Of the transition graph; 0: the model alone.")
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
+    compare: Compare = None,
     json_file: JsonFile = None,
 ) -> None:
-    """Rank the whole catalogue for every held-out event of a split, and print the metrics."""
+    """Rank the whole catalogue for every held-out event of a split, and print the metrics (docs/evaluation.md)."""
     _quiet_tensorflow()
     from tfrs_shop.evaluation import evaluate as run_evaluation
-    from tfrs_shop.evaluation import write_json
+    from tfrs_shop.evaluation import load_compared, shown, write_json
     from tfrs_shop.run import load_run
 
     model, shop_data, _ = load_run(run, data)
+    other = load_compared(compare, shop_data) if compare else None
     if transition_weight is not None:
         model.transition_weight = transition_weight
-    result = run_evaluation(model, shop_data, split, exclude_seen, say)
+    result = run_evaluation(model, shop_data, split, exclude_seen, say, other=other)
     if json_file:
         write_json(json_file, result)
-    for name, value in result.items():
-        say(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value}")
+    for line in shown(result):
+        say(line)
+
+
+@app.command()
+def report(
+    run: Annotated[Path, typer.Option(metavar="RUN", help="A finished run.")],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The HTML page to write.")] = Path("report.html"),
+    split: Annotated[str, typer.Option(help="validation or test.")] = "test",
+    exclude_seen: Annotated[
+        bool, typer.Option("--exclude-seen", help="Take seen products out of the ranking.")
+    ] = False,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
+    compare: Compare = None,
+) -> None:
+    """Write one self-contained HTML page about a run: metrics, slices, training, calibration, recommendations."""
+    _quiet_tensorflow()
+    from tfrs_shop.report import report as run_report
+
+    run_report(run, output, split, exclude_seen, say, data_directory=data, compare=compare)
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Option(metavar="RUN", help="A finished run.")],
     output: Annotated[Path, typer.Option(metavar="MODELS/shop", help="The model's directory; a version is added.")],
-    index: Annotated[str, typer.Option(help="scann or brute_force.")] = "scann",
+    index: Annotated[str, typer.Option(help="scann, brute_force, partitioned[_bfloat16|_int8].")] = "scann",
     k: Annotated[int, typer.Option(help="Products of an answer.")] = 20,
     exclude: Annotated[str, typer.Option(help="Leave out of answers what the user: bought, seen or none.")] = "bought",
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
@@ -114,6 +134,22 @@ def export(
 
     model, shop_data, _ = load_run(run, data)
     run_export(model, shop_data, output, index, Serving(k, exclude), say)
+
+
+@app.command()
+def inspect(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A version's directory, such as models/shop/1.")],
+    json_file: JsonFile = None,
+) -> None:
+    """Show a bundle's signatures, index and size, and every operation that stock TensorFlow Serving lacks."""
+    _quiet_tensorflow()
+    from tfrs_shop.inspection import inspect as run
+    from tfrs_shop.inspection import report as text_of
+
+    about = run(bundle)
+    if json_file:
+        json_file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    say(text_of(about))
 
 
 @app.command(context_settings=PASS_ON, add_help_option=False)

@@ -13,12 +13,14 @@ from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation_pass import Ranked, rank_split, training_users
+from tfrs_shop.manifest import load_manifest
 from tfrs_shop.metrics.lists import coverage, gini, group_diversity, leaf_category, novelty, vector_diversity
 from tfrs_shop.metrics.pairs import ranking_head_metrics
 from tfrs_shop.metrics.ranking import CUTOFFS, per_example, ranking_metrics
 from tfrs_shop.metrics.slices import debiased_recall, slice_metrics
 from tfrs_shop.metrics.uncertainty import intervals, paired_test
 from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.run import load_run, read_run
 from tfrs_shop.transitions import mix
 
 __all__ = ["CUTOFFS", "choose_transition_weight", "evaluate", "ranking_metrics", "target_ranks", "write_json"]
@@ -112,12 +114,28 @@ def part_metrics(ranked: Ranked, data: ShopData) -> dict[str, Any]:
     }
 
 
+def load_compared(directory: str | Path, data: ShopData) -> ShopModel:
+    """Return the model of the run `directory`, to be tested against another on `data`.
+
+    Raises:
+        UserError: it is no finished run, or it was not trained on the same data and split.
+    """
+    own = Path(read_run(directory).data)
+    if own.is_dir() and own.resolve() != data.directory.resolve():
+        manifest = load_manifest(own)
+        if (manifest.split, manifest.counts["examples"]) != (data.manifest.split, data.manifest.counts["examples"]):
+            raise UserError(
+                f"--compare {directory}: was trained on {own}, which is split otherwise than {data.directory}; "
+                "only runs on the same data can be compared."
+            )
+    model, _, _ = load_run(directory, data.directory)
+    return model
+
+
 def compare(ranked: Ranked, other: Ranked) -> dict[str, dict[str, Any]]:
     """Return, for Recall@10 and NDCG@10, ``other``'s value, our ``difference``, its ``interval`` and ``p_value``."""
     ours, theirs = per_example(ranked.ranks), per_example(other.ranks)
-    return {
-        name: {"other": float(theirs[name].mean()), **paired_test(ours[name], theirs[name])} for name in COMPARED
-    }
+    return {name: {"other": float(theirs[name].mean()), **paired_test(ours[name], theirs[name])} for name in COMPARED}
 
 
 def shown(result: dict[str, Any]) -> Iterator[str]:

@@ -40,7 +40,7 @@ def export(
         model: trained.
         data: whose products and users are served.
         output: the model's directory; its sub-directories are the versions.
-        index: ``scann`` or ``brute_force``.
+        index: a kind of `tfrs_shop.index.build_index`.
         serving: what the answers are like.
         say: takes one line of progress.
 
@@ -83,7 +83,6 @@ def export(
             "serving": dataclasses.asdict(serving),
             "products": data.catalogue.size,
             "users": len(user_ids),
-            "signatures": describe(signatures),
         }
         (extra / "bundle.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         write_file_list(staging)
@@ -145,18 +144,6 @@ def sample_requests(catalogue: Catalogue, user_ids: list[bytes]) -> Iterable[tup
     )
     yield "similar", {"product_id": tf.constant(some[:1])}
     yield "rank", {"user_id": tf.constant(users[:1]), "candidate_product_id": tf.constant([some])}
-
-
-def describe(signatures: dict[str, Any]) -> dict[str, Any]:
-    """Return signature name to the dtypes and shapes of its inputs and outputs."""
-
-    def specs(tensors: dict[str, Any]) -> dict[str, Any]:
-        return {name: {"dtype": spec.dtype.name, "shape": list(spec.shape)} for name, spec in sorted(tensors.items())}
-
-    return {
-        name: {"inputs": specs(function.structured_input_signature[1]), "outputs": specs(function.structured_outputs)}
-        for name, function in signatures.items()
-    }
 
 
 def write_file_list(directory: Path) -> None:

@@ -6,16 +6,28 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from tfrs_shop.errors import UserError
+from tfrs_shop.partitioned_index import PartitionedIndex, Storage
 
-IndexKind = Literal["scann", "brute_force"]
-INDEX_KINDS: tuple[IndexKind, ...] = ("scann", "brute_force")
+IndexKind = Literal["scann", "brute_force", "partitioned", "partitioned_bfloat16", "partitioned_int8"]
+INDEX_KINDS: tuple[IndexKind, ...] = (
+    "scann",
+    "brute_force",
+    "partitioned",
+    "partitioned_bfloat16",
+    "partitioned_int8",
+)
+_STORAGES: dict[str, Storage] = {
+    "partitioned": "float32",
+    "partitioned_bfloat16": "bfloat16",
+    "partitioned_int8": "int8",
+}
 RECALL_WANTED = 0.995
 RECALL_AT = 10
 SAMPLE = 512
@@ -23,16 +35,18 @@ SAMPLE = 512
 SMALLEST_FOR_SCANN = 64
 
 
-def build_index(
-    kind: str, vectors: np.ndarray, queries: np.ndarray, most: int
-) -> tuple[tfrs.layers.factorized_top_k.TopK, float]:
+def build_index(kind: str, vectors: np.ndarray, queries: np.ndarray, most: int) -> tuple[Any, float]:
     """Return an index over product vectors, and its recall@10 against exact search on `queries`.
 
-    ScaNN searches more and more of its partitions until the recall is 0.995, so that a small or an odd catalogue is
-    served as well as a large one.
+    The index is called with queries ``[batch, width]`` float32 and ``k`` of at most `most`, and returns scores
+    ``[batch, k]`` float32, best first, and ids ``[batch, k]`` int32.
+
+    ScaNN and the partitioned index search as many of their partitions as a recall of 0.995 takes, so that a small or
+    an odd catalogue is served as well as a large one. What the smaller storages lose is not made good: it is measured.
 
     Args:
-        kind: ``scann`` or ``brute_force``.
+        kind: ``scann``; ``brute_force``; or, in operations that stock TensorFlow Serving has, ``partitioned``,
+            ``partitioned_bfloat16`` or ``partitioned_int8``.
         vectors: ``[products, width]`` float32; an answer names row i as i + 1.
         queries: ``[queries, width]`` float32, of the kind that will be asked.
         most: the largest number of neighbours that will be asked for.
@@ -42,18 +56,27 @@ def build_index(
     """
     if kind not in INDEX_KINDS:
         raise UserError(f"--index {kind}: is none of {', '.join(INDEX_KINDS)}.")
-    identifiers = tf.range(1, len(vectors) + 1, dtype=tf.int32)
     exact = tfrs.layers.factorized_top_k.BruteForce(k=most, name="brute_force")
-    exact.index(tf.constant(vectors), identifiers)
+    exact.index(tf.constant(vectors), _identifiers(vectors))
     if kind == "brute_force":
         return exact, 1.0
+    asked = tf.constant(queries[:SAMPLE])
+    wanted = exact(asked, k=min(RECALL_AT, most))[1].numpy()
+    if kind == "scann":
+        return _scann(vectors, asked, wanted, most)
+    index = PartitionedIndex(vectors, storage=_STORAGES[kind])
+    index.tune(queries[:SAMPLE], wanted, RECALL_WANTED)
+    return index, recall_of(index(asked, k=wanted.shape[1])[1].numpy(), wanted)
+
+
+def _scann(
+    vectors: np.ndarray, asked: tf.Tensor, wanted: np.ndarray, most: int
+) -> tuple[tfrs.layers.factorized_top_k.TopK, float]:
     if len(vectors) < SMALLEST_FOR_SCANN:
         raise UserError(
             f"--index scann: {len(vectors)} products are too few for its partitions (at least {SMALLEST_FOR_SCANN}); "
             "use --index brute_force."
         )
-    asked = tf.constant(queries[:SAMPLE])
-    wanted = exact(asked, k=min(RECALL_AT, most))[1].numpy()
     leaves = max(2, round(len(vectors) ** 0.5))
     searched = max(1, leaves // 8)
     while True:
@@ -65,12 +88,16 @@ def build_index(
             parallelize_batch_searches=False,
             name="scann",
         )
-        with _without_native_notes():
-            layer.index(tf.constant(vectors), identifiers)
-        recall = recall_of(layer(asked, k=min(RECALL_AT, most))[1].numpy(), wanted)
+        with without_native_notes():
+            layer.index(tf.constant(vectors), _identifiers(vectors))
+        recall = recall_of(layer(asked, k=wanted.shape[1])[1].numpy(), wanted)
         if recall >= RECALL_WANTED or searched == leaves:
             return layer, recall
         searched = min(leaves, 2 * searched)
+
+
+def _identifiers(vectors: np.ndarray) -> tf.Tensor:
+    return tf.range(1, len(vectors) + 1, dtype=tf.int32)
 
 
 def recall_of(found: np.ndarray, wanted: np.ndarray) -> float:
@@ -79,7 +106,7 @@ def recall_of(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 @contextmanager
-def _without_native_notes() -> Iterator[None]:
+def without_native_notes() -> Iterator[None]:
     """Drop the informational lines that ScaNN's C++ writes to stderr whatever its log level; pass on all others."""
     sys.stderr.flush()
     kept = os.dup(2)

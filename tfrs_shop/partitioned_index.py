@@ -51,7 +51,7 @@ class PartitionedIndex(tf.Module):
         self.centres = tf.Variable(_centres(vectors, members), trainable=False, name="centres")
         self.scales = None
         if storage == "int8":
-            scales = np.maximum(np.abs(blocks).max(-1), np.finfo(np.float32).tiny) / np.float32(127)
+            scales = np.maximum(np.abs(blocks).max(-1), np.float32(1e-30)) / np.float32(127)
             blocks = np.rint(blocks / scales[..., None])
             self.scales = tf.Variable(scales, trainable=False, name="scales")
         self.blocks = tf.Variable(tf.cast(blocks, storage), trainable=False, name="blocks")
@@ -68,15 +68,24 @@ class PartitionedIndex(tf.Module):
         Raises:
             ValueError: `k` is more than there are vectors.
         """
-        probes = max(min(probes, len(self._fewest)), self.at_least(k))
+        probes = max(probes, self.at_least(k))
+        # Gathering costs as much as scoring: most of the blocks take longer to gather than all to score.
+        whole = 2 * probes > len(self._fewest)
 
         def one(query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            nearest = tf.math.top_k(tf.linalg.matvec(self.centres, query), k=probes, sorted=False).indices
-            rows = tf.reshape(tf.gather(self.rows, nearest), [-1])
-            vectors = tf.reshape(tf.gather(self.blocks, nearest), [probes * self.block, -1])
-            scores = tf.linalg.matvec(tf.cast(vectors, tf.float32), query)
+            nearest = None
+            if not whole:
+                nearest = tf.math.top_k(tf.linalg.matvec(self.centres, query), k=probes, sorted=False).indices
+
+            def of(variable: tf.Variable) -> tf.Tensor:
+                """Return what the searched blocks have in `variable`, ``[blocks * block, ...]``."""
+                taken = tf.convert_to_tensor(variable) if nearest is None else tf.gather(variable, nearest)
+                return tf.reshape(taken, [-1, *variable.shape[2:]])
+
+            rows = of(self.rows)
+            scores = tf.linalg.matvec(tf.cast(of(self.blocks), tf.float32), query)
             if self.scales is not None:
-                scores *= tf.reshape(tf.gather(self.scales, nearest), [-1])
+                scores *= of(self.scales)
             best = tf.math.top_k(tf.where(rows > 0, scores, _EMPTY), k=k)
             return best.values, tf.gather(rows, best.indices)
 

@@ -270,7 +270,8 @@ class ShopSignatures(tf.Module):
         The nearest products are summed, and for the others, which the index does not score, the sample stands.
         """
         others = tf.matmul(query, tf.gather(self.vectors, self.sample), transpose_b=True) / self.temperature
-        is_near = others >= logits[:, -1:]
+        # The product at the edge must not be counted twice where two ways to multiply round differently.
+        is_near = others >= logits[:, -1:] - 1e-4
         count = tf.reduce_sum(tf.cast(~is_near, tf.float32), 1, keepdims=True)
         rest = tf.reduce_logsumexp(tf.where(is_near, -1e9, others), 1, keepdims=True)
         rest += tf.math.log(tf.maximum(self.products - self.most, 1e-9) / tf.maximum(count, 1.0))

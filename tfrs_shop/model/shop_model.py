@@ -217,8 +217,8 @@ class ShopModel(tfrs.Model):
     def _ranking_loss(self, queries: tf.Tensor, products: tf.Tensor, kinds: tf.Tensor, ratings: tf.Tensor) -> tf.Tensor:
         if not self.config.ranking.shared_gradient:
             queries, products = tf.stop_gradient(queries), tf.stop_gradient(products)
-        # Another position's product stands for one that was not chosen.
-        others = tf.roll(products, 1, 0)
+        # A product that another position asked for, mostly another user's, stands for one that was not chosen.
+        others = tf.gather(products, tf.random.shuffle(tf.range(tf.shape(products)[0])))
         logits, _ = self.ranking_head(queries, others)
         not_chosen = self.behavior_task(tf.zeros_like(logits), logits)
         logits, rating = self.ranking_head(queries, products)

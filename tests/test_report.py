@@ -1,0 +1,155 @@
+"""The report: one page that is well-formed, loads nothing, and takes no title for markup."""
+
+import dataclasses
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from conftest import quiet
+from typer.testing import CliRunner
+
+from tfrs_shop.cli import app
+from tfrs_shop.errors import UserError
+from tfrs_shop.report import data_section, example_users, report
+from tfrs_shop.report_charts import line_chart, ticks
+from tfrs_shop.report_page import Words, cards, page, section, table, text
+
+
+def parsed(html: str) -> ElementTree.Element:
+    """Return the page as a tree; any tag that is not closed, or text that is not escaped, raises."""
+    return ElementTree.fromstring(html.removeprefix("<!DOCTYPE html>"))
+
+
+@pytest.fixture(scope="module")
+def html(run, tmp_path_factory) -> str:
+    output = tmp_path_factory.mktemp("report") / "new" / "report.html"
+    given = ["report", "--run", str(run), "--output", str(output), "--exclude-seen", "--compare", str(run)]
+    done = CliRunner().invoke(app, given)
+    assert done.exit_code == 0, done.output
+    assert f"Wrote {output}" in done.output
+    assert [path.name for path in output.parent.iterdir()] == ["report.html"]
+    return output.read_text(encoding="utf-8")
+
+
+def test_the_page_is_well_formed_and_has_every_section(html) -> None:
+    titles = [heading.text for heading in parsed(html).iter("h2")]
+    assert [title for title in titles if not title.startswith("Against")] == [
+        "Ranking",
+        "By slice",
+        "Coverage, diversity, popularity",
+        "Ranking head",
+        "Training",
+        "Example recommendations",
+        "Data",
+        "Settings of the run",
+    ]
+    assert len(titles) == 9
+    assert html.count('<div class="user">') == 5
+
+
+def test_the_page_loads_nothing(html) -> None:
+    tree = parsed(html)
+    tags = {element.tag for element in tree.iter()}
+    assert not tags & {"script", "link", "img", "iframe", "object", "embed", "image", "use"}
+    for element in tree.iter():
+        assert not {"src", "href", "srcset"} & set(element.attrib)
+        assert not any(name.startswith("on") for name in element.attrib)
+    assert not re.search(r"https?://|url\(|@import", html)
+    assert "default-src 'none'" in html
+
+
+def test_the_page_fits_a_phone_and_follows_the_dark_mode(html) -> None:
+    assert 'name="viewport" content="width=device-width, initial-scale=1"' in html
+    assert "@media (prefers-color-scheme: dark)" in html
+    tables = parsed(html).iter("table")
+    scrolled = list(parsed(html).iterfind(".//div[@class='scroll']/table"))
+    assert len(list(tables)) == len(scrolled) > 5
+
+
+def test_the_page_shows_the_courses_of_training(html, run) -> None:
+    epochs = len((run / "history.jsonl").read_text().splitlines())
+    lines = [len(line.attrib["points"].split()) for line in parsed(html).iter("polyline")]
+    assert lines.count(epochs) >= 3
+
+
+def test_titles_queries_and_users_with_markup_stay_text(trained) -> None:
+    model, data = trained
+    evil = b"<script>alert('x')</script>&\x00\xff\"'"
+    titles = np.full_like(data.catalogue.title, evil)
+    values = {**data.values, "event_type": [evil] * len(data.values["event_type"])}
+    tampered = dataclasses.replace(data, catalogue=dataclasses.replace(data.catalogue, title=titles), values=values)
+    # The lookup tables of the data itself: only what is shown is tampered with.
+    tampered.__dict__["tables"] = data.tables
+    shown = page("<b>", section("x", *example_users(model, tampered, "test", False)))
+    assert "<script" not in shown
+    assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;\ufffd\ufffd&quot;&#x27;" in shown
+    tree = parsed(shown)
+    assert next(tree.iter("title")).text == "<b>"
+    assert len(list(tree.iter("ol"))) == 5
+
+
+def test_a_product_without_a_title_is_named_by_its_id(trained) -> None:
+    model, data = trained
+    titles = np.full_like(data.catalogue.title, b"")
+    nameless = dataclasses.replace(data, catalogue=dataclasses.replace(data.catalogue, title=titles))
+    shown = "".join(example_users(model, nameless, "test", False))
+    listed = re.findall(r"<li[^>]*>([^<]+)</li>", re.search(r"<ol>.*?</ol>", shown).group())
+    assert len(listed) == 10
+    assert {product.encode() for product in listed} <= set(data.catalogue.product_id.tolist())
+
+
+def test_the_data_section_counts(trained) -> None:
+    _, data = trained
+    shown = data_section(data)
+    assert "<b>120</b><span>users</span>" in shown
+    assert "<b>200</b><span>products</span>" in shown
+    assert "<td>leave_one_out</td>" in shown
+
+
+def test_a_history_without_validation_still_makes_a_page(run, tmp_path) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for path in run.iterdir():
+        (copy / path.name).symlink_to(path)
+    (copy / "history.jsonl").unlink()
+    (copy / "history.jsonl").write_text(json.dumps({"epoch": 1, "seconds": 1.0, "metrics": {"loss": 2.0}}) + "\n")
+    report(copy, tmp_path / "r.html", "validation", False, quiet)
+    parsed((tmp_path / "r.html").read_text())
+
+
+def test_a_page_that_cannot_be_written_is_one_sentence(run, tmp_path) -> None:
+    with pytest.raises(UserError, match="is a directory; name the HTML file to write"):
+        report(run, tmp_path, "test", False, quiet)
+    with pytest.raises(UserError, match="is no run directory"):
+        report(tmp_path / "nothing", tmp_path / "r.html", "test", False, quiet)
+
+
+def test_text_drops_what_markup_cannot_hold() -> None:
+    assert text("a\x0b<") == "a\ufffd&lt;"
+    assert text(b"\xc3\xa4\xff") == "ä\ufffd"
+
+
+def test_tables_and_cards_escape_their_cells() -> None:
+    assert "<td>&lt;i&gt;</td><td>0.5000</td><td>1,234</td>" in table(("a",), [("<i>", 0.5, 1234)])
+    assert '<td class="words">&lt;i&gt;</td>' in table(("a",), [(Words("<i>"),)])
+    assert "<b>0.2500</b><span>&amp;</span>" in cards({"&": 0.25})
+    assert section("empty", "", "") == ""
+
+
+def test_a_chart_draws_each_point_and_leaves_out_what_is_not_finite() -> None:
+    chart = line_chart({"a<b": [(1, 0.5), (2, float("nan")), (3, 1.0)], "c": [(1, 0.1)]}, title="t", x_label="x")
+    tree = ElementTree.fromstring(chart)
+    assert len(list(tree.iter("circle"))) == 3
+    assert [len(line.attrib["points"].split()) for line in tree.iter("polyline")] == [2, 1]
+    assert "a&lt;b" in chart
+    assert line_chart({"a": []}, title="t", x_label="x") == ""
+    ElementTree.fromstring(line_chart({"a": [(1, 0.0)]}, title="t", x_label="x"))
+
+
+@pytest.mark.parametrize("high", [1e-6, 0.3, 7.0, 99.0, 12345.0])
+def test_an_axis_has_a_few_round_ticks_that_reach_its_end(high: float) -> None:
+    found = ticks(0.0, high)
+    assert 3 <= len(found) <= 7
+    assert found[-1] >= high * (1 - 1e-9)
