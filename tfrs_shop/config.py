@@ -165,6 +165,7 @@ def load_config(name_or_path: str) -> Config:
     if not Path(name_or_path).exists():
         near = suggest(name_or_path, shipped)
         raise UserError(
-            f"--config {name_or_path}: no such file, and none ships under that name.{near} Shipped: {', '.join(shipped)}."
+            f"--config {name_or_path}: no such file, and none ships under that name.{near} "
+            f"Shipped: {', '.join(shipped)}."
         )
     return load_yaml(Config, name_or_path)
