@@ -24,7 +24,8 @@ VIEWED, OWNED = -4.5, -4.5  # what is added to the utility of a product once see
 class Behaviour(NamedTuple):
     """How a session of one intent goes: chances per view, per session, and its length."""
 
-    search: float
+    more_errands: float  # Poisson mean of errands after the first
+    search: float  # chance, per errand
     views: tuple[float, float]  # at least, and Poisson mean of more
     stay: float  # chance that the next product is of the same type
     revisit: float
@@ -35,14 +36,14 @@ class Behaviour(NamedTuple):
 
 
 BEHAVIOUR = {
-    "browse": Behaviour(0.25, (2, 3.0), 0.8, 0.03, 0.05, 0.05, 0.25, 0.10),
-    "compare": Behaviour(0.60, (3, 3.0), 0.95, 0.15, 0.08, 0.22, 0.30, 0.10),
-    "buy": Behaviour(0.65, (1, 1.0), 1.0, 0.05, 0.02, 0.65, 0.65, 0.45),
-    "accessory": Behaviour(0.60, (2, 1.0), 1.0, 0.05, 0.02, 0.55, 0.60, 0.05),
+    "browse": Behaviour(0.3, 0.60, (2, 1.5), 0.8, 0.03, 0.05, 0.05, 0.25, 0.10),
+    "compare": Behaviour(0.2, 0.80, (3, 2.0), 0.95, 0.15, 0.08, 0.08, 0.30, 0.10),
+    "buy": Behaviour(0.4, 0.80, (1, 1.2), 1.0, 0.05, 0.02, 0.40, 0.65, 0.45),
+    "accessory": Behaviour(0.2, 0.80, (1, 1.5), 1.0, 0.05, 0.02, 0.35, 0.60, 0.05),
 }
-NO_CLICK, MATCH_LIFT, LINGER = 0.12, 1.6, 0.6
+NO_CLICK, MATCH_LIFT, LINGER = 0.12, 1.6, 0.5
 RATED, RETURNED, REPURCHASE = 0.35, 0.03, 0.5
-PRESENT = 0.3  # of the sessions look for something to somebody else's taste
+PRESENT = 0.3  # of the errands look for something to somebody else's taste
 
 
 class Event(NamedTuple):
@@ -67,7 +68,8 @@ class Choice:
     product: int
     day: float
     types: NDArray[np.float64]  # [types], chance of each type
-    wanted: Wanted | None
+    guess: NDArray[np.float64]  # [types], the same for who does not read the query
+    wanted: Wanted
     utility: NDArray[np.float64]  # [products], with the wear of things seen and owned
     seen: NDArray[np.bool_]  # [products]
 
@@ -119,12 +121,22 @@ class Visitor:
         self.now, self.day = day * DAY, day
         if intent == "buy" and self._buy_again():
             return
+        how, cart = BEHAVIOUR[intent], list[int]()
+        for _ in range(1 + self.rng.poisson(how.more_errands)):
+            cart += self._errand(intent)
+        self._check_out(cart, how)
+        if self.rng.random() < LINGER:  # many look around some more; what they cart then stays behind
+            self._errand(intent)
+
+    def _errand(self, intent: str) -> list[int]:
+        """Look for one thing: have something in mind, maybe search, open products; return what goes into the cart."""
+        how = BEHAVIOUR[intent]
         anchor, types = self._start(intent)
         wanted = want(self.rng, self.shop.catalogue, self._ideal(types), anchor)
-        how = BEHAVIOUR[intent]
         searched = self.rng.random() < how.search
         if searched:
             self._search(intent, wanted)
+        guess = types  # all that can be told of the first product's type by who does not read the query
         if searched or intent != "browse":
             types = np.eye(len(TYPE_NAMES))[TYPE_NAMES.index(wanted.type_name)]
         visited: list[int] = []
@@ -133,25 +145,17 @@ class Visitor:
             if len(visited) > 1 and self.rng.random() < how.revisit:
                 product = visited[int(self.rng.integers(len(visited) - 1))]
             else:
-                product = self._choose(types, wanted)
+                product = self._choose(types, wanted, guess)
             self._emit("click" if searched and step < 3 else "view", product)
             visited.append(product)
             if self.rng.random() < self._chance(how.favorite, product):
                 self._emit("favorite", product)
-            if intent == "browse" and self.rng.random() < self._chance(how.cart, product):
+            if product not in cart and self.rng.random() < self._chance(how.cart, product):
                 cart.append(product)
                 self._emit("cart", product)
             here = np.eye(len(TYPE_NAMES))[self.shop.catalogue.type_index[product]]
-            types = how.stay * here + (1 - how.stay) * self.shop.interest(self.user, self.day)
-        if intent != "browse":
-            best = max(dict.fromkeys(visited), key=lambda product: self.match[product])
-            if self.rng.random() < self._chance(how.cart, best):
-                cart.append(best)
-                self._emit("cart", best)
-        self._check_out(cart, how)
-        if self.rng.random() < LINGER:  # many look around a little more once their errand is done
-            for _ in range(1 + self.rng.poisson(0.7)):
-                self._emit("view", self._choose(types, wanted))
+            types = guess = how.stay * here + (1 - how.stay) * self.shop.interest(self.user, self.day)
+        return cart
 
     def _ideal(self, types: NDArray[np.float64]) -> int:
         """Draw the product that the shopper dreams of: to their taste, or to a friend's when it is to be a present."""
@@ -186,11 +190,11 @@ class Visitor:
             if self.rng.random() > NO_CLICK:
                 break
 
-    def _choose(self, types: NDArray[np.float64], wanted: Wanted | None) -> int:
+    def _choose(self, types: NDArray[np.float64], wanted: Wanted, guess: NDArray[np.float64]) -> int:
         """Draw the next product to open, and remember the moment if it is new to the user."""
         product = self._draw_product(types, wanted)
         if not self.seen[product]:
-            self.choice = Choice(self.user, product, self.day, types, wanted, self.utility.copy(), self.seen.copy())
+            self.choice = Choice(self.user, product, self.day, types, guess, wanted, self.utility.copy(), self.seen.copy())
             self.seen[product] = True
             self.utility[product] += VIEWED
         return product
@@ -213,7 +217,7 @@ class Visitor:
             chances = self.shop.complements(int(self.shop.catalogue.type_index[product]))
             if chances.any() and self.rng.random() < how.complement:
                 # who buys a phone prefers a case that names it; for the rest an anchor with nothing fitting is no wish
-                extra = self._choose(chances, Wanted("", anchor=product))
+                extra = self._choose(chances, Wanted("", anchor=product), chances)
                 self._emit("view", extra)
                 if self.rng.random() < 0.8 and extra not in bought:
                     self._emit("cart", extra)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from tfrs_shop.sources.simulator_queries import Wanted
 from tfrs_shop.sources.simulator_sessions import WANTED_WEIGHT, Choice
 from tfrs_shop.sources.simulator_shop import Shop
 from tfrs_shop.sources.simulator_shoppers import GOOD_MATCH
@@ -18,19 +19,18 @@ def choice_log_chances(shop: Shop, choice: Choice, *, reads_text: bool = True) -
     Without text the look, colour, material, functions and the wanted attributes of a query are unknown (they are
     independent of everything else); type, popularity, price, brand, novelty, sales and the user's taste in these stay.
     """
-    utility, wanted = choice.utility, choice.wanted
+    utility, wanted, types = choice.utility, choice.wanted, choice.types
     if not reads_text:
         utility = utility - GOOD_MATCH * shop.shoppers.match(shop.catalogue, choice.user)
-        wanted = None
+        wanted, types = Wanted(""), choice.guess
     scores = np.full(len(shop.catalogue), -np.inf)
-    for type_index in np.flatnonzero(choice.types):
+    for type_index in np.flatnonzero(types):
         members = shop.members[type_index]
         odds = utility[members] + shop.of_the_day(members, choice.day)
-        if wanted:
-            odds = odds + WANTED_WEIGHT * wanted.share(shop.catalogue, members)
+        odds = odds + WANTED_WEIGHT * wanted.share(shop.catalogue, members)
         if np.isfinite(odds).any():
             top = odds.max()
-            scores[members] = np.log(choice.types[type_index]) + odds - top - np.log(np.exp(odds - top).sum())
+            scores[members] = np.log(types[type_index]) + odds - top - np.log(np.exp(odds - top).sum())
     return np.where(choice.seen, -np.inf, scores)
 
 
