@@ -17,8 +17,8 @@ from tfrs_shop.sources.simulator_shop import Shop
 from tfrs_shop.sources.simulator_words import COMPLEMENTS, INTENTS, TYPE_NAMES, TYPES
 
 DAY = 86_400.0
-WANTED_WEIGHT = 4.0  # utility of a product that has all that the query asks for
-VIEWED, OWNED = -4.5, -4.5  # what is added to the utility of a product once seen, and once owned
+WANTED_WEIGHT = 6.0  # utility of a product that has all that the query asks for
+VIEWED, OWNED = -7.0, -5.0  # what is added to the utility of a product once seen, and once owned
 
 
 class Behaviour(NamedTuple):
@@ -36,13 +36,13 @@ class Behaviour(NamedTuple):
 
 
 BEHAVIOUR = {
-    "browse": Behaviour(0.3, 0.60, (2, 1.5), 0.8, 0.03, 0.05, 0.05, 0.25, 0.10),
-    "compare": Behaviour(0.2, 0.80, (3, 2.0), 0.95, 0.15, 0.08, 0.08, 0.30, 0.10),
-    "buy": Behaviour(0.4, 0.80, (1, 1.2), 1.0, 0.05, 0.02, 0.40, 0.65, 0.45),
-    "accessory": Behaviour(0.2, 0.80, (1, 1.5), 1.0, 0.05, 0.02, 0.35, 0.60, 0.05),
+    "browse": Behaviour(0.9, 0.65, (1, 1.0), 0.7, 0.03, 0.05, 0.06, 0.25, 0.10),
+    "compare": Behaviour(0.3, 0.85, (2, 1.5), 0.95, 0.12, 0.08, 0.09, 0.30, 0.10),
+    "buy": Behaviour(0.6, 0.85, (1, 0.6), 1.0, 0.03, 0.02, 0.40, 0.65, 0.40),
+    "accessory": Behaviour(0.4, 0.85, (1, 0.8), 1.0, 0.03, 0.02, 0.35, 0.60, 0.05),
 }
 NO_CLICK, MATCH_LIFT, LINGER = 0.12, 1.6, 0.5
-RATED, RETURNED, REPURCHASE = 0.35, 0.03, 0.5
+RATED, RETURNED, REPURCHASE = 0.3, 0.03, 0.5
 PRESENT = 0.3  # of the errands look for something to somebody else's taste
 
 

@@ -32,7 +32,7 @@ LOYALTY = 0.8
 SECOND_LOOK, DISLIKED_LOOK = 0.7, -0.5  # of a user's second look, and of one that they avoid; the first is 1
 LIKED_COLOURS, LIKED_FUNCTIONS = 3, 6
 GOOD_MATCH = LOOK_WEIGHT + COLOUR_WEIGHT  # text utility of a product of the first look in a liked colour
-VISITS = 0.7  # mean log of the number of sessions per user
+VISITS = 0.5  # mean log of the number of sessions per user
 BREADTH = 0.4  # shape of the gamma draws behind interests: small means few strong ones
 
 PROFILE = {
