@@ -25,9 +25,9 @@ from tfrs_shop.sources.simulator_words import (
 )
 
 SHARE_OLD = 0.3  # of the products are there before the first day; the others arrive one by one
-GROWTH = 1.5  # the newer the more: the shop grows, so the last weeks' products have few events each
+GROWTH = 3.0  # the newer the more: the shop grows, so the last weeks' products have few events each
 COLOUR_OF_LOOK, MATERIAL_OF_LOOK = 0.4, 0.9  # how often colour and material are the look's own
-TYPE_SPREAD = 0.9  # standard deviation of the log of a type's share of the catalogue
+TYPE_SPREAD = 1.1  # standard deviation of the log of a type's share of the catalogue
 SHARE_ON_SALE = 0.12
 PRICE_SPREAD = 0.45  # standard deviation of the log price within a type
 

@@ -21,8 +21,8 @@ from tfrs_shop.sources.simulator_words import (
     stands_after,
 )
 
-WANTED_COUNT = (0.08, 0.30, 0.40, 0.22)  # chance of 0, 1, 2, 3 wanted attributes
-SAID = 0.9  # chance that a query says an attribute that is wanted
+WANTED_COUNT = (0.10, 0.25, 0.40, 0.25)  # chance of 0, 1, 2, 3 wanted attributes
+SAID = 0.7  # chance that a query says an attribute that is wanted
 KIND_WEIGHT = {"function": 1.0, "look": 0.9, "colour": 0.8, "material": 0.4}
 BY_NAME, WITH_BRAND = 0.08, 0.12  # queries by model number, and with a brand's name
 TYPO, MARKED = 0.10, 0.45  # queries with a slip of the finger, and with a word that tells the purpose

@@ -17,15 +17,14 @@ from tfrs_shop.sources.simulator_shop import Shop
 from tfrs_shop.sources.simulator_words import COMPLEMENTS, INTENTS, TYPE_NAMES, TYPES
 
 DAY = 86_400.0
-WANTED_WEIGHT = 6.0  # utility of a product that has all that the query asks for
-VIEWED, OWNED = -7.0, -5.0  # what is added to the utility of a product once seen, and once owned
+WANTED_WEIGHT = 4.0  # utility of a product that has all that the query asks for
+VIEWED, OWNED = -4.5, -4.5  # what is added to the utility of a product once seen, and once owned
 
 
 class Behaviour(NamedTuple):
     """How a session of one intent goes: chances per view, per session, and its length."""
 
-    more_errands: float  # Poisson mean of errands after the first
-    search: float  # chance, per errand
+    search: float
     views: tuple[float, float]  # at least, and Poisson mean of more
     stay: float  # chance that the next product is of the same type
     revisit: float
@@ -36,14 +35,14 @@ class Behaviour(NamedTuple):
 
 
 BEHAVIOUR = {
-    "browse": Behaviour(0.9, 0.65, (1, 1.0), 0.7, 0.03, 0.05, 0.06, 0.25, 0.10),
-    "compare": Behaviour(0.3, 0.85, (2, 1.5), 0.95, 0.12, 0.08, 0.09, 0.30, 0.10),
-    "buy": Behaviour(0.6, 0.85, (1, 0.6), 1.0, 0.03, 0.02, 0.40, 0.65, 0.40),
-    "accessory": Behaviour(0.4, 0.85, (1, 0.8), 1.0, 0.03, 0.02, 0.35, 0.60, 0.05),
+    "browse": Behaviour(0.25, (2, 3.0), 0.8, 0.03, 0.05, 0.05, 0.25, 0.10),
+    "compare": Behaviour(0.60, (3, 3.0), 0.95, 0.15, 0.08, 0.22, 0.30, 0.10),
+    "buy": Behaviour(0.65, (1, 1.0), 1.0, 0.05, 0.02, 0.65, 0.65, 0.45),
+    "accessory": Behaviour(0.60, (2, 1.0), 1.0, 0.05, 0.02, 0.55, 0.60, 0.05),
 }
-NO_CLICK, MATCH_LIFT, LINGER = 0.12, 1.6, 0.5
-RATED, RETURNED, REPURCHASE = 0.3, 0.03, 0.5
-PRESENT = 0.3  # of the errands look for something to somebody else's taste
+NO_CLICK, MATCH_LIFT, LINGER = 0.12, 1.6, 0.6
+RATED, RETURNED, REPURCHASE = 0.35, 0.03, 0.5
+PRESENT = 0.3  # of the sessions look for something to somebody else's taste
 
 
 class Event(NamedTuple):
@@ -68,8 +67,7 @@ class Choice:
     product: int
     day: float
     types: NDArray[np.float64]  # [types], chance of each type
-    guess: NDArray[np.float64]  # [types], the same for who does not read the query
-    wanted: Wanted
+    wanted: Wanted | None
     utility: NDArray[np.float64]  # [products], with the wear of things seen and owned
     seen: NDArray[np.bool_]  # [products]
 
@@ -121,22 +119,12 @@ class Visitor:
         self.now, self.day = day * DAY, day
         if intent == "buy" and self._buy_again():
             return
-        how, cart = BEHAVIOUR[intent], list[int]()
-        for _ in range(1 + self.rng.poisson(how.more_errands)):
-            cart += self._errand(intent)
-        self._check_out(cart, how)
-        if self.rng.random() < LINGER:  # many look around some more; what they cart then stays behind
-            self._errand(intent)
-
-    def _errand(self, intent: str) -> list[int]:
-        """Look for one thing: have something in mind, maybe search, open products; return what goes into the cart."""
-        how = BEHAVIOUR[intent]
         anchor, types = self._start(intent)
         wanted = want(self.rng, self.shop.catalogue, self._ideal(types), anchor)
+        how = BEHAVIOUR[intent]
         searched = self.rng.random() < how.search
         if searched:
             self._search(intent, wanted)
-        guess = types  # all that can be told of the first product's type by who does not read the query
         if searched or intent != "browse":
             types = np.eye(len(TYPE_NAMES))[TYPE_NAMES.index(wanted.type_name)]
         visited: list[int] = []
@@ -145,17 +133,25 @@ class Visitor:
             if len(visited) > 1 and self.rng.random() < how.revisit:
                 product = visited[int(self.rng.integers(len(visited) - 1))]
             else:
-                product = self._choose(types, wanted, guess)
+                product = self._choose(types, wanted)
             self._emit("click" if searched and step < 3 else "view", product)
             visited.append(product)
             if self.rng.random() < self._chance(how.favorite, product):
                 self._emit("favorite", product)
-            if product not in cart and self.rng.random() < self._chance(how.cart, product):
+            if intent == "browse" and self.rng.random() < self._chance(how.cart, product):
                 cart.append(product)
                 self._emit("cart", product)
             here = np.eye(len(TYPE_NAMES))[self.shop.catalogue.type_index[product]]
-            types = guess = how.stay * here + (1 - how.stay) * self.shop.interest(self.user, self.day)
-        return cart
+            types = how.stay * here + (1 - how.stay) * self.shop.interest(self.user, self.day)
+        if intent != "browse":
+            best = max(dict.fromkeys(visited), key=lambda product: self.match[product])
+            if self.rng.random() < self._chance(how.cart, best):
+                cart.append(best)
+                self._emit("cart", best)
+        self._check_out(cart, how)
+        if self.rng.random() < LINGER:  # many look around a little more once their errand is done
+            for _ in range(1 + self.rng.poisson(0.7)):
+                self._emit("view", self._choose(types, wanted))
 
     def _ideal(self, types: NDArray[np.float64]) -> int:
         """Draw the product that the shopper dreams of: to their taste, or to a friend's when it is to be a present."""
@@ -190,11 +186,11 @@ class Visitor:
             if self.rng.random() > NO_CLICK:
                 break
 
-    def _choose(self, types: NDArray[np.float64], wanted: Wanted, guess: NDArray[np.float64]) -> int:
+    def _choose(self, types: NDArray[np.float64], wanted: Wanted | None) -> int:
         """Draw the next product to open, and remember the moment if it is new to the user."""
         product = self._draw_product(types, wanted)
         if not self.seen[product]:
-            self.choice = Choice(self.user, product, self.day, types, guess, wanted, self.utility.copy(), self.seen.copy())
+            self.choice = Choice(self.user, product, self.day, types, wanted, self.utility.copy(), self.seen.copy())
             self.seen[product] = True
             self.utility[product] += VIEWED
         return product
@@ -217,7 +213,7 @@ class Visitor:
             chances = self.shop.complements(int(self.shop.catalogue.type_index[product]))
             if chances.any() and self.rng.random() < how.complement:
                 # who buys a phone prefers a case that names it; for the rest an anchor with nothing fitting is no wish
-                extra = self._choose(chances, Wanted("", anchor=product), chances)
+                extra = self._choose(chances, Wanted("", anchor=product))
                 self._emit("view", extra)
                 if self.rng.random() < 0.8 and extra not in bought:
                     self._emit("cart", extra)

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from tfrs_shop.sources.simulator_queries import Wanted
 from tfrs_shop.sources.simulator_sessions import WANTED_WEIGHT, Choice
 from tfrs_shop.sources.simulator_shop import Shop
 from tfrs_shop.sources.simulator_shoppers import GOOD_MATCH
@@ -19,18 +18,19 @@ def choice_log_chances(shop: Shop, choice: Choice, *, reads_text: bool = True) -
     Without text the look, colour, material, functions and the wanted attributes of a query are unknown (they are
     independent of everything else); type, popularity, price, brand, novelty, sales and the user's taste in these stay.
     """
-    utility, wanted, types = choice.utility, choice.wanted, choice.types
+    utility, wanted = choice.utility, choice.wanted
     if not reads_text:
         utility = utility - GOOD_MATCH * shop.shoppers.match(shop.catalogue, choice.user)
-        wanted, types = Wanted(""), choice.guess
+        wanted = None
     scores = np.full(len(shop.catalogue), -np.inf)
-    for type_index in np.flatnonzero(types):
+    for type_index in np.flatnonzero(choice.types):
         members = shop.members[type_index]
         odds = utility[members] + shop.of_the_day(members, choice.day)
-        odds = odds + WANTED_WEIGHT * wanted.share(shop.catalogue, members)
+        if wanted:
+            odds = odds + WANTED_WEIGHT * wanted.share(shop.catalogue, members)
         if np.isfinite(odds).any():
             top = odds.max()
-            scores[members] = np.log(types[type_index]) + odds - top - np.log(np.exp(odds - top).sum())
+            scores[members] = np.log(choice.types[type_index]) + odds - top - np.log(np.exp(odds - top).sum())
     return np.where(choice.seen, -np.inf, scores)
 
 
