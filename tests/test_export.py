@@ -88,9 +88,10 @@ def test_what_is_served_is_what_was_evaluated(trained, tmp_path, weight: float) 
         path = export(model, data, tmp_path / "shop", "brute_force", Serving(8, "none"), quiet)
         answer_of = tf.saved_model.load(str(path)).signatures["recommend_for_history"]
         vectors = model.product_vectors()
-        for rows in data.evaluation_batches("test", model.config.towers.max_history, 40).take(1):
+        for rows in data.evaluation_batches("test", model.config.towers.max_history, 120).take(1):
             history = rows["history_product"].numpy()
             keep = (history > 0).any(1) & ~((rows["history_query"].numpy() > 0) & (history == 0)).any(1)
+            assert keep.sum() >= 5
             rows = {name: tf.boolean_mask(value, keep) for name, value in rows.items()}
             rows["profile"] = tf.zeros_like(rows["profile"])
             chances = np.exp(model.final_scores(vectors, rows).numpy())

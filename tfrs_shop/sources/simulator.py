@@ -5,10 +5,11 @@ What is true in it (numbers and reasons: docs/simulator.md):
 - A product has a type (its leaf category), a brand, a price, and a *style*: a look ("gothic"), a colour, a material
   and one to three functions ("waterproof"). The style is independent of category, brand and price, and shows only in
   the words of title and description, each time in another synonym.
-- A user has tastes over looks and functions, interests in types, a price band and favourite brands. They pick
+- A user has tastes over looks, colours and functions, interests in types, a price band and favourite brands. They pick
   products by a multinomial logit over all of these, so a model that ignores the text misses the largest part.
-- Sessions have an intent (browse, compare, buy, accessory) that shapes queries, length, and what is carted and bought.
-  Complements go into the same basket, consumables are bought again, ratings and returns follow days later.
+- Sessions have an intent (browse, compare, buy, accessory) that shapes queries, length, and what is carted and bought,
+  and one or more errands, each with something wanted, mostly said in a query, at times for a present.
+- Complements go into the same basket, consumables are bought again, ratings and returns follow days later.
 - Products arrive over time and are unevenly liked, so many have few events or none.
 """
 
@@ -26,8 +27,9 @@ import numpy as np
 
 from tfrs_shop.errors import UserError
 from tfrs_shop.sources.simulator_catalogue import Catalogue, make_catalogue
+from tfrs_shop.sources.simulator_log import Event, Log
 from tfrs_shop.sources.simulator_queries import HeldOutQuery, bag, held_out_queries, judgments
-from tfrs_shop.sources.simulator_sessions import BEHAVIOUR, Event, Log, play
+from tfrs_shop.sources.simulator_sessions import BEHAVIOUR, play
 from tfrs_shop.sources.simulator_shop import FIRST_DAY_OF_YEAR, Shop
 from tfrs_shop.sources.simulator_shoppers import PROFILE, Shoppers, make_shoppers
 from tfrs_shop.sources.simulator_truth import score

@@ -16,7 +16,6 @@ from tfrs_shop.sources.simulator_words import (
     BRANDS,
     COLOURS,
     CONCEPT_IDS,
-    FUNCTION_NAMES,
     LOOK_NAMES,
     LOOKS,
     TYPE_NAMES,
@@ -25,9 +24,9 @@ from tfrs_shop.sources.simulator_words import (
 )
 
 SHARE_OLD = 0.3  # of the products are there before the first day; the others arrive one by one
-GROWTH = 3.0  # the newer the more: the shop grows, so the last weeks' products have few events each
+GROWTH = 1.5  # the newer the more: the shop grows, so the last weeks' products have few events each
 COLOUR_OF_LOOK, MATERIAL_OF_LOOK = 0.4, 0.9  # how often colour and material are the look's own
-TYPE_SPREAD = 1.1  # standard deviation of the log of a type's share of the catalogue
+TYPE_SPREAD = 0.9  # standard deviation of the log of a type's share of the catalogue
 SHARE_ON_SALE = 0.12
 PRICE_SPREAD = 0.45  # standard deviation of the log price within a type
 
@@ -42,8 +41,6 @@ class Catalogue:
     fits: NDArray[np.int64]  # of a phone case: the place of its phone; else -1
     type_index: NDArray[np.int64]
     brand_index: NDArray[np.int64]
-    look_index: NDArray[np.int64]
-    functions: NDArray[np.bool_]  # [products, functions]
     concepts: NDArray[np.bool_]  # [products, concepts]
     price: NDArray[np.float64]  # dollars
     price_level: NDArray[np.float64]  # log price against the type's median, in standard deviations
@@ -122,8 +119,6 @@ def make_catalogue(rng: Generator, *, products: int, days: int) -> Catalogue:
         fits=fits,
         type_index=type_index,
         brand_index=np.array([BRAND_NAMES.index(item.brand) for item in attributes]),
-        look_index=np.array([LOOK_NAMES.index(item.look) for item in attributes]),
-        functions=_columns([item.functions for item in attributes], {n: i for i, n in enumerate(FUNCTION_NAMES)}),
         concepts=_columns([item.concepts() for item in attributes], CONCEPT_IDS),
         price=np.round(median * np.exp(PRICE_SPREAD * price_level)) - 0.01,
         price_level=price_level,

@@ -21,10 +21,11 @@ from tfrs_shop.sources.simulator_words import (
     stands_after,
 )
 
-WANTED_COUNT = (0.10, 0.25, 0.40, 0.25)  # chance of 0, 1, 2, 3 wanted attributes
-SAID = 0.7  # chance that a query says an attribute that is wanted
+WANTED_COUNT = (0.08, 0.30, 0.40, 0.22)  # chance of 0, 1, 2, 3 wanted attributes
+SAID = 0.9  # chance that a query says an attribute that is wanted
 KIND_WEIGHT = {"function": 1.0, "look": 0.9, "colour": 0.8, "material": 0.4}
 BY_NAME, WITH_BRAND = 0.08, 0.12  # queries by model number, and with a brand's name
+BY_ANCHOR_ALONE = 0.12  # queries that say just what the accessory is for: a phone's name, and a case is meant
 TYPO, MARKED = 0.10, 0.45  # queries with a slip of the finger, and with a word that tells the purpose
 IRRELEVANT_JUDGED = 20  # products of grade 0 written for each query
 
@@ -79,15 +80,17 @@ def query_text(rng: Generator, catalogue: Catalogue, wanted: Wanted, intent: str
         (after if stands_after(form) else before).append(form)
     if wanted.product >= 0:
         item = catalogue.attributes[wanted.product]
-        # A phone's name alone: the phone, a case for it, or news about it? A model number alone is rare.
         text = pick(rng, (item.name, item.name, f"{item.name} {noun}", item.model))
     elif rng.random() < 0.15 and before:
         text = " ".join([*([wanted.brand] if wanted.brand else []), noun, *before, *after])
     else:
         text = " ".join([*([wanted.brand] if wanted.brand else []), *before, noun, *after])
-    if wanted.anchor >= 0 and rng.random() < 0.7:
+    if wanted.anchor >= 0:
         anchor = catalogue.attributes[wanted.anchor]
-        text += f" for {anchor.name if rng.random() < 0.4 else pick(rng, TYPES[anchor.type_name].forms)}"
+        if rng.random() < BY_ANCHOR_ALONE:
+            text = anchor.name
+        elif rng.random() < 0.7:
+            text += f" for {anchor.name if rng.random() < 0.4 else pick(rng, TYPES[anchor.type_name].forms)}"
     if rng.random() < MARKED:
         text = pick(rng, INTENT_PHRASES[intent]).format(q=text)
     if rng.random() < TYPO:

@@ -1,84 +1,53 @@
 """What the simulated users do: sessions with an intent, searches, and the funnel view -> cart -> purchase -> rating.
 
-A session draws an intent, then moves over product types (browse wanders, the others stay), and at each step picks a
-product of the type by its utility (`simulator_shoppers`). The last pick of every user of a product new to them is kept
-with all that the simulator knew at that moment, so that the true ranking can be scored (`simulator_truth`).
+A session has one intent and one or more errands. On an errand the user has something in mind (a type of product with
+some attributes, to their own taste or for a present), mostly says it in a search, and opens products by their utility
+(`simulator_shoppers`) and by how much they are what is wanted. What is carted is bought at the end, or left. The last
+opening of a product new to the user is kept with all that the simulator knew at that moment, so that the true ranking
+can be scored (`simulator_truth`).
 """
 
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from tfrs_shop.sources.simulator_log import Choice, Event, Log
 from tfrs_shop.sources.simulator_queries import Wanted, bag, query_text, said, want
 from tfrs_shop.sources.simulator_shop import Shop
 from tfrs_shop.sources.simulator_words import COMPLEMENTS, INTENTS, TYPE_NAMES, TYPES
 
 DAY = 86_400.0
-WANTED_WEIGHT = 4.0  # utility of a product that has all that the query asks for
-VIEWED, OWNED = -4.5, -4.5  # what is added to the utility of a product once seen, and once owned
+WANTED_WEIGHT = 6.0  # utility of a product that has all that the query asks for
+VIEWED, OWNED = -7.0, -5.0  # what is added to the utility of a product once seen, and once owned
 
 
 class Behaviour(NamedTuple):
-    """How a session of one intent goes: chances per view, per session, and its length."""
+    """How a session of one intent goes: how many errands, how long they are, and the chances of each step."""
 
-    search: float
+    more_errands: float  # Poisson mean of errands after the first
+    search: float  # chance, per errand
     views: tuple[float, float]  # at least, and Poisson mean of more
     stay: float  # chance that the next product is of the same type
-    revisit: float
-    favorite: float
+    revisit: float  # chance that the next product is one seen on this errand
+    favorite: float  # of each product opened, at a middling match
     cart: float
-    buy: float  # of what is in the cart
-    complement: float  # of a purchase
+    buy: float  # of each product in the cart
+    complement: float  # of each purchase
 
 
 BEHAVIOUR = {
-    "browse": Behaviour(0.25, (2, 3.0), 0.8, 0.03, 0.05, 0.05, 0.25, 0.10),
-    "compare": Behaviour(0.60, (3, 3.0), 0.95, 0.15, 0.08, 0.22, 0.30, 0.10),
-    "buy": Behaviour(0.65, (1, 1.0), 1.0, 0.05, 0.02, 0.65, 0.65, 0.45),
-    "accessory": Behaviour(0.60, (2, 1.0), 1.0, 0.05, 0.02, 0.55, 0.60, 0.05),
+    "browse": Behaviour(0.9, 0.50, (1, 1.0), 0.7, 0.03, 0.05, 0.06, 0.25, 0.10),
+    "compare": Behaviour(0.3, 0.75, (2, 1.5), 0.95, 0.12, 0.08, 0.09, 0.30, 0.10),
+    "buy": Behaviour(0.6, 0.75, (1, 0.6), 1.0, 0.03, 0.02, 0.40, 0.65, 0.40),
+    "accessory": Behaviour(0.4, 0.75, (1, 0.8), 1.0, 0.03, 0.02, 0.35, 0.60, 0.05),
 }
-NO_CLICK, MATCH_LIFT, LINGER = 0.12, 1.6, 0.6
-RATED, RETURNED, REPURCHASE = 0.35, 0.03, 0.5
-PRESENT = 0.3  # of the sessions look for something to somebody else's taste
-
-
-class Event(NamedTuple):
-    """One row of events.csv.gz, with numbers in place of ids: `product` is -1 and `time` is in seconds."""
-
-    user: int
-    product: int
-    event_type: str
-    time: float
-    session: int
-    rating: int = 0
-    query: str = ""
-    quantity: int = 0
-    price: float = 0.0
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The moment before a user opened a product that was new to them: what an oracle would know."""
-
-    user: int
-    product: int
-    day: float
-    types: NDArray[np.float64]  # [types], chance of each type
-    wanted: Wanted | None
-    utility: NDArray[np.float64]  # [products], with the wear of things seen and owned
-    seen: NDArray[np.bool_]  # [products]
-
-
-@dataclass
-class Log:
-    """All events in time order, the intent of each session, and the last choice of each user."""
-
-    events: list[Event] = field(default_factory=list)
-    intents: list[str] = field(default_factory=list)
-    choices: list[Choice] = field(default_factory=list)
+NO_CLICK = 0.12  # of the searches are tried again in other words
+LINGER = 0.5  # of the sessions go on with one more errand after the check-out
+MATCH_LIFT = 1.6  # what a good match adds to the log odds of a favorite, cart or purchase
+RATED, RETURNED, REPURCHASE = 0.3, 0.03, 0.5
+PRESENT = 0.3  # of the errands look for something to somebody else's taste
 
 
 class Visitor:
@@ -119,12 +88,22 @@ class Visitor:
         self.now, self.day = day * DAY, day
         if intent == "buy" and self._buy_again():
             return
+        how, cart = BEHAVIOUR[intent], list[int]()
+        for _ in range(1 + self.rng.poisson(how.more_errands)):
+            cart += self._errand(intent)
+        self._check_out(cart, how)
+        if self.rng.random() < LINGER:  # many look around some more; what they cart then stays behind
+            self._errand(intent)
+
+    def _errand(self, intent: str) -> list[int]:
+        """Look for one thing: have something in mind, maybe search, open products; return what goes into the cart."""
+        how = BEHAVIOUR[intent]
         anchor, types = self._start(intent)
         wanted = want(self.rng, self.shop.catalogue, self._ideal(types), anchor)
-        how = BEHAVIOUR[intent]
         searched = self.rng.random() < how.search
         if searched:
             self._search(intent, wanted)
+        guess = types  # all that can be told of the first product's type by who does not read the query
         if searched or intent != "browse":
             types = np.eye(len(TYPE_NAMES))[TYPE_NAMES.index(wanted.type_name)]
         visited: list[int] = []
@@ -133,25 +112,17 @@ class Visitor:
             if len(visited) > 1 and self.rng.random() < how.revisit:
                 product = visited[int(self.rng.integers(len(visited) - 1))]
             else:
-                product = self._choose(types, wanted)
+                product = self._choose(types, wanted, guess)
             self._emit("click" if searched and step < 3 else "view", product)
             visited.append(product)
             if self.rng.random() < self._chance(how.favorite, product):
                 self._emit("favorite", product)
-            if intent == "browse" and self.rng.random() < self._chance(how.cart, product):
+            if product not in cart and self.rng.random() < self._chance(how.cart, product):
                 cart.append(product)
                 self._emit("cart", product)
             here = np.eye(len(TYPE_NAMES))[self.shop.catalogue.type_index[product]]
-            types = how.stay * here + (1 - how.stay) * self.shop.interest(self.user, self.day)
-        if intent != "browse":
-            best = max(dict.fromkeys(visited), key=lambda product: self.match[product])
-            if self.rng.random() < self._chance(how.cart, best):
-                cart.append(best)
-                self._emit("cart", best)
-        self._check_out(cart, how)
-        if self.rng.random() < LINGER:  # many look around a little more once their errand is done
-            for _ in range(1 + self.rng.poisson(0.7)):
-                self._emit("view", self._choose(types, wanted))
+            types = guess = how.stay * here + (1 - how.stay) * self.shop.interest(self.user, self.day)
+        return cart
 
     def _ideal(self, types: NDArray[np.float64]) -> int:
         """Draw the product that the shopper dreams of: to their taste, or to a friend's when it is to be a present."""
@@ -186,11 +157,13 @@ class Visitor:
             if self.rng.random() > NO_CLICK:
                 break
 
-    def _choose(self, types: NDArray[np.float64], wanted: Wanted | None) -> int:
+    def _choose(self, types: NDArray[np.float64], wanted: Wanted, guess: NDArray[np.float64]) -> int:
         """Draw the next product to open, and remember the moment if it is new to the user."""
         product = self._draw_product(types, wanted)
         if not self.seen[product]:
-            self.choice = Choice(self.user, product, self.day, types, wanted, self.utility.copy(), self.seen.copy())
+            self.choice = Choice(
+                self.user, product, self.day, types, guess, wanted, self.utility.copy(), self.seen.copy()
+            )
             self.seen[product] = True
             self.utility[product] += VIEWED
         return product
@@ -213,7 +186,7 @@ class Visitor:
             chances = self.shop.complements(int(self.shop.catalogue.type_index[product]))
             if chances.any() and self.rng.random() < how.complement:
                 # who buys a phone prefers a case that names it; for the rest an anchor with nothing fitting is no wish
-                extra = self._choose(chances, Wanted("", anchor=product))
+                extra = self._choose(chances, Wanted("", anchor=product), chances)
                 self._emit("view", extra)
                 if self.rng.random() < 0.8 and extra not in bought:
                     self._emit("cart", extra)

@@ -2,10 +2,10 @@
 
 Utility is the log of the odds that a user picks a product among those of one category:
 
-    popularity + look taste + liked functions - (price level - price band)^2 + brand loyalty
+    popularity + liked look, colour and functions - (price level - price band)^2 + brand loyalty
 
-Look and functions show in a product's words only; the rest shows in its other columns. (The multinomial logit of
-D. McFadden, "Conditional logit analysis of qualitative choice behavior", 1974.)
+Look, colour and functions show in a product's words only; the rest shows in its other columns. (This is the multinomial
+logit of D. McFadden, "Conditional logit analysis of qualitative choice behavior", 1974.)
 """
 
 from dataclasses import dataclass
@@ -25,14 +25,14 @@ from tfrs_shop.sources.simulator_words import (
     TYPES,
 )
 
-POPULARITY_WEIGHT = 0.6
+POPULARITY_WEIGHT = 0.4
 LOOK_WEIGHT, COLOUR_WEIGHT, FUNCTION_WEIGHT = 4.5, 3.0, 1.0
-PRICE_WEIGHT = 0.25
-LOYALTY = 1.0
+PRICE_WEIGHT = 0.2
+LOYALTY = 0.8
 SECOND_LOOK, DISLIKED_LOOK = 0.7, -0.5  # of a user's second look, and of one that they avoid; the first is 1
 LIKED_COLOURS, LIKED_FUNCTIONS = 3, 6
 GOOD_MATCH = LOOK_WEIGHT + COLOUR_WEIGHT  # text utility of a product of the first look in a liked colour
-VISITS = 1.05  # mean log of the number of sessions per user
+VISITS = 0.5  # mean log of the number of sessions per user
 BREADTH = 0.4  # shape of the gamma draws behind interests: small means few strong ones
 
 PROFILE = {
