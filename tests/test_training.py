@@ -11,11 +11,12 @@ import time
 import pytest
 import yaml
 
+from tfrs_shop.callbacks import KeepBest, best_epoch, read_history
 from tfrs_shop.config import Config, TrainingConfig
 from tfrs_shop.errors import UserError
 from tfrs_shop.run import load_run, read_run
 from tfrs_shop.settings import to_dict
-from tfrs_shop.training import KeepBest, WarmupCosine, best_epoch, read_history, train
+from tfrs_shop.training import WarmupCosine, train
 
 
 def quiet(line: str) -> None:

@@ -1,14 +1,16 @@
 """A run directory: what training leaves behind, and how a trained model is read from it.
 
 ``run.json`` says what the run is and whether it is finished; ``config.yaml`` its settings; ``history.jsonl`` one line
-an epoch; ``best/`` the weights of the best epoch; ``resume/`` what a killed training goes on from; ``logs/`` is for
-TensorBoard.
+an epoch; ``best/`` the weights of the best epoch, and of the best before it; ``resume/`` what a killed training goes on
+from; ``logs/`` is for TensorBoard.
 """
 
 import dataclasses
 import hashlib
 import json
 import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,19 @@ if TYPE_CHECKING:
 
 RUN_NAME = "run.json"
 RUN_VERSION = 1
+# Settings that may change when a run goes on: the model, the order of its batches and its average stay what they are.
+CHANGEABLE = (
+    "epochs",
+    "learning_rate",
+    "warmup_steps",
+    "patience",
+    "clip_norm",
+    "mixed_precision",
+    "xla",
+    "strategy",
+    "log_every",
+    "checkpoint_every",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +53,7 @@ class RunInfo:
         metrics: validation metrics of that epoch.
         seconds: of training, all attempts together.
         transition_weight: of the transition graph in the mixture.
+        vocabulary_sizes: name to its number of values, to tell of a vocabulary that is another.
     """
 
     data: str
@@ -47,6 +63,50 @@ class RunInfo:
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     transition_weight: float = 0.0
+    vocabulary_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def start_run(output: Path, data: "ShopData", config: Config, say: Callable[[str], None]) -> None:
+    """Make the run directory `output`, or make sure that training may go on in it.
+
+    Raises:
+        UserError: it is finished, of another model or other data, or no run; or it cannot be written.
+    """
+    if (output / RUN_NAME).exists():
+        info = read_run(output)
+        if info.finished:
+            raise UserError(f"{output}: is a finished run; give another --output, or remove it.")
+        check_vocabularies(info, data, output)
+        changed = list(_changed(to_dict(load_yaml(Config, output / "config.yaml")), to_dict(config)))
+        for name, before, now in changed:
+            if name.removeprefix("training.") not in CHANGEABLE:
+                raise UserError(
+                    f"{output}: was begun with other settings ({name}: {before!r}, and now {now!r}); give another "
+                    f"--output. Only these may change when a run goes on: training.{', '.join(CHANGEABLE)}."
+                )
+        say(f"Going on with {output}.")
+        if changed:
+            say("Changed settings: " + ", ".join(f"{name} {before} -> {now}" for name, before, now in changed) + ".")
+            write_config(output, config)
+        return
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(f"{output}: is not empty and no run; give another --output.")
+    sizes = {name: entry["size"] for name, entry in data.manifest.vocabularies.items()}
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        write_config(output, config)
+        write_run(output, RunInfo(str(data.directory.resolve()), vocabulary_hashes(data), vocabulary_sizes=sizes))
+    except OSError as error:
+        shutil.rmtree(output, ignore_errors=True)
+        raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from None
+
+
+def _changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    for name, value in now.items():
+        if isinstance(value, dict):
+            yield from _changed(before[name], value, f"{prefix}{name}.")
+        elif value != before[name]:
+            yield f"{prefix}{name}", before[name], value
 
 
 def write_run(directory: Path, info: RunInfo) -> None:
@@ -86,14 +146,37 @@ def vocabulary_hashes(data: "ShopData") -> dict[str, str]:
 
 
 def check_vocabularies(info: RunInfo, data: "ShopData", run: str | Path) -> None:
-    """Raise ``UserError`` naming the first vocabulary of `data` that is not the one the run was trained on."""
+    """Raise ``UserError`` naming the first vocabulary of `data` that is not the one the run was trained on.
+
+    It says which features read it, and how the two differ: in size, and from which value on, where the vocabulary of
+    the training can still be read.
+    """
     found = vocabulary_hashes(data)
     for name in sorted({*info.vocabularies, *found}):
         if info.vocabularies.get(name) != found.get(name):
+            specs = [feature for features in data.manifest.features.values() for feature in features]
+            readers = sorted({feature.name for feature in specs if feature.vocabulary == name})
             raise UserError(
-                f"{run}: was trained on another vocabulary of '{name}' than {data.directory} has; "
-                "train again on this data, or give the data it was trained on."
+                f"{run}: was trained on another vocabulary of '{name}' (feature {' and '.join(readers) or name}) than "
+                f"{data.directory} has: {_difference(info, data, name)}. Train a new run on this data, or give the "
+                "data it was trained on (--data)."
             )
+
+
+def _difference(info: RunInfo, data: "ShopData", name: str) -> str:
+    if name not in data.values:
+        return "this data has none of that name"
+    if name not in info.vocabularies:
+        return "the run has none of that name"
+    now, before = data.values[name], info.vocabulary_sizes.get(name, len(data.values[name]))
+    sizes = "" if len(now) == before else f"{before:,} values then, {len(now):,} now"
+    path = Path(info.data) / "vocabularies" / f"{name}.txt"
+    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != info.vocabularies[name]:
+        return sizes or f"{before:,} values in both, but not the same ones or in another order"
+    then = path.read_bytes().splitlines()
+    place = next((i for i, (old, new) in enumerate(zip(then, now, strict=False)) if old != new), min(before, len(now)))
+    old, new = (repr(values[place].decode()) if place < len(values) else "none" for values in (then, now))
+    return f"{sizes}{', ' if sizes else ''}value {place + 1} was {old} and is {new}"
 
 
 def write_config(directory: Path, config: Config) -> None:
@@ -122,24 +205,24 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     check_vocabularies(info, data, directory)
     model = ShopModel(data, load_yaml(Config, directory / "config.yaml"))
     build(model, data)
-    restore_best(model, directory)
+    restore_best(model, directory, info.best_epoch)
     model.transition_weight = info.transition_weight
     return model, data, info
 
 
-def restore_best(model: "ShopModel", directory: Path) -> None:
-    """Give `model` the weights of the best epoch of the run `directory`.
+def restore_best(model: "ShopModel", directory: Path, epoch: int) -> None:
+    """Give `model` the weights of the epoch `epoch`, the best, of the run `directory`.
 
     Raises:
         UserError: there are none, or they are of another model.
     """
     import tensorflow as tf
 
-    path = tf.train.latest_checkpoint(directory / "best")
-    if path is None:
-        raise UserError(f"{directory / 'best'}: has no weights; train again.")
+    path = directory / "best" / f"ckpt-{epoch}"
+    if not path.with_suffix(".index").exists():
+        raise UserError(f"{path}: the weights of the best epoch are missing; train again.")
     try:
-        tf.train.Checkpoint(model=model).restore(path).assert_existing_objects_matched().expect_partial()
+        tf.train.Checkpoint(model=model).restore(str(path)).assert_existing_objects_matched().expect_partial()
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         reason = str(error).split("\n", 1)[0]
         raise UserError(f"{path}: does not fit this model ({reason}); train again.") from None

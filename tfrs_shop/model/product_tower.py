@@ -33,7 +33,8 @@ class ProductTower(tf_keras.layers.Layer):
         text_mean: list[float],
         **kwargs: object,
     ):
-        super().__init__(**kwargs)
+        # Text vectors are centred in float32, whatever the tower computes in.
+        super().__init__(autocast=False, **kwargs)
         self.config = config
         self.products, self.text_width = products, len(text_mean)
         uses_text = config.text and self.text_width > 0

@@ -16,7 +16,8 @@ class RankingHead(tf_keras.layers.Layer):
     """
 
     def __init__(self, config: RankingConfig, event_types: int, rating_mean: float, **kwargs: object):
-        super().__init__(**kwargs)
+        # Keras casts the first input of a call only.
+        super().__init__(autocast=False, **kwargs)
         self.rating_mean = rating_mean
         self.hidden = tf_keras.layers.Dense(config.units, activation=tf.nn.gelu, name="hidden")
         self.behavior = tf_keras.layers.Dense(event_types, name="behavior", dtype="float32")
@@ -24,5 +25,6 @@ class RankingHead(tf_keras.layers.Layer):
 
     def call(self, query: tf.Tensor, product: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return logits ``[pairs, event_types]`` and ratings ``[pairs]`` for ``[pairs, width]`` vectors."""
+        query, product = tf.cast(query, self.compute_dtype), tf.cast(product, self.compute_dtype)
         hidden = self.hidden(tf.concat([query, product, query * product], -1))
         return self.behavior(hidden), self.rating_mean + self.rating(hidden)[:, 0]

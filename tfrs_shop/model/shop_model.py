@@ -63,8 +63,11 @@ class ShopModel(tfrs.Model):
         self.retrieval_task = tfrs.tasks.Retrieval(
             temperature=self.temperature, remove_accidental_hits=config.retrieval.remove_accidental_hits
         )
-        self.behavior_task = tfrs.tasks.Ranking(tf_keras.losses.BinaryCrossentropy(from_logits=True), name="behavior")
-        self.rating_task = tfrs.tasks.Ranking(tf_keras.losses.MeanSquaredError(), name="rating")
+        # No reduction: Keras' own mean is refused under tf.distribute.
+        self.behavior_task = tfrs.tasks.Ranking(
+            tf_keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"), name="behavior"
+        )
+        self.rating_task = tfrs.tasks.Ranking(tf_keras.losses.MeanSquaredError(reduction="none"), name="rating")
         self.mean_loss = tf_keras.metrics.Mean(name="loss")
         self.validation = {
             name: tf_keras.metrics.Mean(name=name)
@@ -117,7 +120,10 @@ class ShopModel(tfrs.Model):
         return tf.math.l2_normalize(vectors, 2) if self.config.towers.normalize else vectors
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Return the mean retrieval loss of all labelled positions, plus the weighted ranking loss."""
+        """Return the mean retrieval loss of all labelled positions, plus the weighted ranking loss.
+
+        On one of several replicas in training it is divided by their number, as the optimizer sums their gradients.
+        """
         label = inputs["label"]
         history = inputs["history_product"]
         asked = label > 0
@@ -133,11 +139,11 @@ class ShopModel(tfrs.Model):
                 tf.boolean_mask(inputs["label_event_type"], asked),
                 tf.boolean_mask(inputs["label_rating"], asked),
             )
-        return loss
+        return loss / _replicas() if training else loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Take one step, and return the mean loss of the epoch so far."""
-        self.mean_loss.update_state(super().train_step(inputs)["loss"])
+        self.mean_loss.update_state(super().train_step(inputs)["loss"] * _replicas())
         return {"loss": self.mean_loss.result()}
 
     def test_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -226,7 +232,13 @@ class ShopModel(tfrs.Model):
         rated = tf.cast(~tf.math.is_nan(ratings), tf.float32)
         clean = tf.where(rated > 0, ratings, tf.zeros_like(ratings))
         squared = self.rating_task(clean[:, None], rating[:, None], sample_weight=rated)
-        return chosen + not_chosen + squared
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(chosen + not_chosen + squared), tf.cast(tf.shape(queries)[0], tf.float32)
+        )
+
+
+def _replicas() -> int:
+    return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
 def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool = False) -> tf.Tensor:
