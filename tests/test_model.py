@@ -8,9 +8,9 @@ import tensorflow as tf
 import tf_keras
 
 from tfrs_shop.config import Config, RankingConfig, RetrievalConfig, TowerConfig
-from tfrs_shop.dataset import open_data
+from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.model.negatives import NegativeSampler, softmax_loss
-from tfrs_shop.model.query_tower import QueryTower
+from tfrs_shop.model.query_tower import TEXT_DECAY, QueryTower, behavior_vectors, recency_buckets
 from tfrs_shop.model.shop_model import ShopModel
 
 SMALL = TowerConfig(width=16, layers=2, heads=2, max_history=6, dropout=0.0, text_dropout=0.0)
@@ -34,7 +34,7 @@ def tower_inputs(vectors: np.ndarray, kinds: list[list[int]]) -> dict[str, tf.Te
 
 
 def test_a_position_does_not_see_what_comes_after_it() -> None:
-    tower = QueryTower(SMALL, event_types=3, text_width=0, profile_sizes=[])
+    tower = QueryTower(SMALL, event_types=3, text_mean=[], queries=0, profile_sizes=[])
     vectors = np.random.default_rng(0).normal(size=(1, 6, 16))
     changed = vectors.copy()
     changed[0, 4:] = 7.0
@@ -46,7 +46,7 @@ def test_a_position_does_not_see_what_comes_after_it() -> None:
 
 
 def test_padding_does_not_change_the_query_vector() -> None:
-    tower = QueryTower(SMALL, event_types=3, text_width=0, profile_sizes=[])
+    tower = QueryTower(SMALL, event_types=3, text_mean=[], queries=0, profile_sizes=[])
     vectors = np.random.default_rng(0).normal(size=(1, 6, 16))
     noisy = vectors.copy()
     noisy[0, :3] = 100.0
@@ -58,11 +58,105 @@ def test_padding_does_not_change_the_query_vector() -> None:
 
 
 def test_the_type_of_an_event_matters() -> None:
-    tower = QueryTower(SMALL, event_types=3, text_width=0, profile_sizes=[])
+    tower = QueryTower(SMALL, event_types=3, text_mean=[], queries=0, profile_sizes=[])
     vectors = np.random.default_rng(0).normal(size=(1, 6, 16))
     viewed = tower(tower_inputs(vectors, [[1, 1, 1, 1, 1, 1]])).numpy()[0, -1]
     bought = tower(tower_inputs(vectors, [[1, 1, 1, 1, 1, 3]])).numpy()[0, -1]
     assert np.abs(viewed - bought).max() > 1e-3
+
+
+def seconds(*values: float | None) -> tf.Tensor:
+    return tf.constant([[-1 if value is None else int(1000 * value) for value in values]], tf.int64)
+
+
+def test_recency_is_how_often_a_second_doubles_between_two_events() -> None:
+    buckets = recency_buckets(seconds(None, 0, 0.5, 1, 3, 4e9)).numpy()[0]
+    assert buckets[0].tolist() == [0, 0, 0, 0, 0, 0]
+    assert buckets[4].tolist() == [0, 3, 3, 3, 1, 1]
+    assert buckets[3].tolist() == [0, 2, 2, 1, 1, 1]
+    assert buckets[5].tolist() == [0, 31, 31, 31, 31, 1]
+
+
+def test_a_log_without_times_is_read_as_if_there_were_no_recency() -> None:
+    tower = QueryTower(SMALL, event_types=3, text_mean=[], queries=0, profile_sizes=[])
+    inputs = tower_inputs(np.random.default_rng(0).normal(size=(1, 4, 16)), [[0, 1, 2, 1]])
+    plain = tower(inputs).numpy()
+    for block in tower.blocks:
+        block.recency.assign(tf.random.normal(block.recency.shape, seed=1))
+    np.testing.assert_allclose(tower(inputs | {"timestamp": seconds(None, None, None, None)}), plain, atol=1e-5)
+    timed = tower(inputs | {"timestamp": seconds(None, 1, 2, 900)}).numpy()
+    assert np.abs(timed[0, 2:] - plain[0, 2:]).max() > 1e-3
+
+
+def test_a_position_does_not_know_when_later_events_will_be() -> None:
+    tower = QueryTower(SMALL, event_types=3, text_mean=[], queries=0, profile_sizes=[])
+    inputs = tower_inputs(np.random.default_rng(0).normal(size=(1, 4, 16)), [[1, 1, 2, 1]])
+    tower(inputs)
+    for block in tower.blocks:
+        block.recency.assign(tf.random.normal(block.recency.shape, seed=1))
+    early = tower(inputs | {"timestamp": seconds(0, 5, 9, 10)}).numpy()
+    late = tower(inputs | {"timestamp": seconds(0, 5, 9, 10_000)}).numpy()
+    np.testing.assert_allclose(early[0, :3], late[0, :3], atol=1e-6)
+    assert np.abs(early[0, 3] - late[0, 3]).max() > 1e-3
+
+
+def test_behavior_text_is_the_mean_of_the_texts_so_far_newer_ones_counting_more() -> None:
+    texts = np.random.default_rng(0).normal(size=(1, 4, 5)).astype(np.float32)
+    texts[0, [0, 2]] = 0.0
+    expected = np.zeros((4, 5))
+    expected[1] = expected[2] = texts[0, 1]
+    expected[3] = (texts[0, 3] + TEXT_DECAY**2 * texts[0, 1]) / (1 + TEXT_DECAY**2)
+    np.testing.assert_allclose(behavior_vectors(tf.constant(texts))[0], expected, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def texts(data) -> ShopData:
+    """The small shop with a text vector for each product and query."""
+    random = np.random.default_rng(4)
+    vectors = random.normal(size=(data.catalogue.size + 1, 12)).astype(np.float32)
+    queries = random.normal(size=(len(data.values["query"]) + 1, 12)).astype(np.float32)
+    vectors[0] = queries[0] = 0.0
+    catalogue = dataclasses.replace(data.catalogue, text_vector=vectors)
+    return dataclasses.replace(data, catalogue=catalogue, query_vectors=queries)
+
+
+@pytest.mark.parametrize(
+    ("switch", "field"),
+    [("recency", "history_timestamp"), ("behavior_text", "history_product"), ("profile", "profile")],
+)
+def test_each_part_of_the_query_tower_can_be_left_out(texts, switch: str, field: str) -> None:
+    rows = next(iter(texts.evaluation_batches("validation", 6, 40)))
+    # The events' own vectors are given, so that only their texts depend on the products.
+    history = tf.random.stateless_normal([len(rows["label"]), 6, 16], [1, 2])
+    other = rows | {field: tf.random.shuffle(rows[field], seed=1)}
+
+    def difference(on: bool) -> float:
+        model = ShopModel(texts, Config(dataclasses.replace(SMALL, **{switch: on})))
+        model.query_vectors(rows, history)
+        for block in model.query_tower.blocks:
+            if hasattr(block, "recency"):
+                block.recency.assign(tf.random.normal(block.recency.shape, seed=1))
+        return float(tf.reduce_max(tf.abs(model.query_vectors(rows, history) - model.query_vectors(other, history))))
+
+    assert difference(True) > 1e-4
+    assert difference(False) < 1e-5
+
+
+@pytest.mark.parametrize("fusion", ["sum", "cross"])
+def test_the_parts_of_a_product_are_joined_as_the_settings_say(texts, fusion: str) -> None:
+    model = ShopModel(texts, Config(dataclasses.replace(SMALL, fusion=fusion, normalize=False)))
+    features = {name: tf.constant(value[3:4]) for name, value in texts.catalogue.features().items()}
+    whole = model.product_vectors(features).numpy()
+    without = [
+        model.product_vectors(features | {name: tf.zeros_like(features[name])}).numpy() - whole
+        for name in ("index", "brand")
+    ]
+    neither = model.product_vectors(
+        features | {name: tf.zeros_like(features[name]) for name in ("index", "brand")}
+    ).numpy()
+    # In a sum each part counts by itself; in a cross network it depends on the others what it counts.
+    together = np.abs(neither - whole - sum(without)).max()
+    assert together < 1e-6 if fusion == "sum" else together > 1e-6
 
 
 def test_product_vectors_are_of_unit_length_where_scores_are_cosines(data) -> None:

@@ -24,6 +24,10 @@ class TowerConfig:
         max_history: events of a history that the query tower reads, the newest.
         ids, text, attributes: whether the product tower uses its id embedding, its text vector, and its category,
             brand and numbers.
+        fusion: how the product tower joins its parts: their ``sum``, or the sum and a ``cross`` network over them
+            (DCN V2, Wang et al., WWW 2021).
+        recency, behavior_text, profile: whether the query tower uses the times between events, the mean text vector of
+            the history, and the user's attributes.
         normalize: scores are cosines divided by the temperature; else dot products.
     """
 
@@ -37,6 +41,10 @@ class TowerConfig:
     ids: bool = True
     text: bool = True
     attributes: bool = True
+    fusion: Literal["sum", "cross"] = "sum"
+    recency: bool = True
+    behavior_text: bool = True
+    profile: bool = True
     normalize: bool = True
 
     def __post_init__(self) -> None:
@@ -67,7 +75,7 @@ class RetrievalConfig:
     temperature: float = 0.06
     label_smoothing: float = 0.0
     negatives: int = 2048
-    sampling: Literal["uniform", "popularity"] = "uniform"
+    sampling: Literal["uniform", "popularity"] = "popularity"
     logq: bool = True
     remove_accidental_hits: bool = True
     hard_negatives: int = 0

@@ -43,20 +43,22 @@ class ShopModel(tfrs.Model):
         # In a plain object, so that Keras does not save the catalogue with the weights.
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
+        text_mean = _text_mean(catalogue.text_vector)
         self.product_tower = ProductTower(
             config.towers,
             products=catalogue.size,
             categories=len(values["category"]),
             brands=len(values["brand"]),
             bucket_sizes=[len(bucket_edges(data.manifest, name)) + 2 for name in BUCKETED],
-            text_mean=_text_mean(catalogue.text_vector),
+            text_mean=text_mean,
             name="product_tower",
         )
         self.query_tower = QueryTower(
             config.towers,
             event_types=len(values["event_type"]),
-            text_width=catalogue.text_vector.shape[1] if values["query"] else 0,
-            profile_sizes=[len(values[feature.vocabulary]) for feature in data.profile],
+            text_mean=text_mean,
+            queries=len(values["query"]),
+            profile_sizes=data.profile_sizes,
             name="query_tower",
         )
         rating_mean = data.manifest.statistics.get("event_rating", {}).get("mean", 0.0)
@@ -113,7 +115,8 @@ class ShopModel(tfrs.Model):
         """Return ``[batch, history, width]`` float32 query vectors, unit length where scores are cosines.
 
         Args:
-            rows: ``history_event_type``, ``history_query`` ``[batch, history]``, ``profile`` ``[batch, attributes]``.
+            rows: ``history_product``, ``history_event_type``, ``history_query`` ``[batch, history]``, ``profile``
+                ``[batch, attributes]``, and ``history_timestamp`` ``[batch, history]`` where times are known.
             history_vectors: ``[batch, history, width]`` product vectors of the history, zeros for searches.
             training: whether dropout is on.
         """
@@ -122,11 +125,15 @@ class ShopModel(tfrs.Model):
             "event_type": rows["history_event_type"],
             "profile": rows["profile"],
         }
-        if self.query_tower.query_adapter is not None:
-            vectors = rows.get("history_query_vector")
-            inputs["query_vectors"] = (
-                tf.gather(self._tables.queries, rows["history_query"]) if vectors is None else vectors
-            )
+        if "history_timestamp" in rows:
+            inputs["timestamp"] = rows["history_timestamp"]
+        if self.query_tower.query_adapter is not None or self.query_tower.behavior_text is not None:
+            searched = rows.get("history_query_vector")
+            if searched is None:
+                searched = tf.gather(self._tables.queries, rows["history_query"])
+            inputs["query_vectors"] = searched
+            titles = tf.gather(self._tables.features["text_vector"], rows["history_product"])
+            inputs["text_vectors"] = tf.where(rows["history_product"][..., None] > 0, titles, searched)
         vectors = self.query_tower(inputs, training=training)
         return tf.math.l2_normalize(vectors, 2) if self.config.towers.normalize else vectors
 
