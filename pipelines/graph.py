@@ -60,7 +60,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     write = WriteRecords(job.output, job.shards, {folder: job.folder_features(folder) for folder in records})
     side.facts.append(records | "WriteRecords" >> write)
 
-    _statistics(products, made.numbers, side)
+    _statistics(products, profiles, made.numbers, job, side)
     rejected = side.rejected | "AllRejected" >> beam.Flatten()
     rejected | "WriteRejected" >> WriteJson(f"{job.output}/{REJECTED}/{REJECTED}.jsonl")
     side.tallies.append(rejected | "TallyRejected" >> beam.ParDo(Tally(_rejected_keys)))
@@ -187,10 +187,14 @@ def _encoded_queries(events: list[Any], handles: "EncoderHandles", job: Job) -> 
     return encoded | "QueryRows" >> beam.MapTuple(lambda text, vector: {"query": text, "text_vector": vector})
 
 
-def _statistics(products: Any, numbers: Any, side: _Side) -> None:
+def _statistics(products: Any, profiles: Any, numbers: Any, job: Job, side: _Side) -> None:
     of_products = products | "ProductNumbers" >> beam.FlatMap(_product_numbers)
+    attributes = [(feature.source, feature.name) for feature in job.profile if not feature.vocabulary]
+    of_users = profiles | "ProfileNumbers" >> beam.FlatMap(_profile_numbers, attributes)
     statistics = (
-        (of_products, numbers) | "AllNumbers" >> beam.Flatten() | "Statistics" >> beam.CombinePerKey(NumberStatistics())
+        (of_products, of_users, numbers)
+        | "AllNumbers" >> beam.Flatten()
+        | "Statistics" >> beam.CombinePerKey(NumberStatistics())
     )
     side.facts.append(statistics | "StatisticFacts" >> beam.Map(lambda pair: ("statistic", pair)))
 
@@ -242,6 +246,12 @@ def _product_numbers(product: dict[str, Any]) -> Iterator[tuple[str, float]]:
     for name in (*PRODUCT_NUMBERS, "train_count"):
         if product[name] is not None:
             yield name, product[name]
+
+
+def _profile_numbers(profile: tuple[str, dict[str, Any]], attributes: list[tuple[str, str]]) -> Iterator[Any]:
+    for attribute, name in attributes:
+        if profile[1].get(attribute) is not None:
+            yield name, profile[1][attribute]
 
 
 def _product_words(product: dict[str, Any]) -> Iterator[tuple[str, str]]:

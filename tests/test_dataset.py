@@ -1,5 +1,6 @@
 """Reading a data directory: windows of training, batches of evaluation, damaged directories."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from tfrs_shop.dataset import _training_rows, left_padded, lookup_table, open_data
 from tfrs_shop.errors import UserError
+from tfrs_shop.features import profile_feature
 
 TABLES = {
     "product_id": [b"A", b"B", b"C", b"D", b"E"],
@@ -25,6 +27,9 @@ def batch_of(history: list[list[str]], target: list[str]) -> dict:
             [["view"] * len(row) for row in history], dtype=tf.string, ragged_rank=1
         ),
         "history_query": tf.ragged.constant([[""] * len(row) for row in history], dtype=tf.string, ragged_rank=1),
+        "history_timestamp": tf.ragged.constant(
+            [[1000 * place for place in range(len(row))] for row in history], dtype=tf.int64, ragged_rank=1
+        ),
         "history_rating": tf.ragged.constant(
             [[float("nan")] * len(row) for row in history], dtype=tf.float32, ragged_rank=1
         ),
@@ -37,7 +42,8 @@ def batch_of(history: list[list[str]], target: list[str]) -> dict:
 
 def training_rows(history: list[list[str]], target: list[str], length: int) -> dict[str, np.ndarray]:
     tables = {name: lookup_table(values) for name, values in TABLES.items()}
-    rows = _training_rows(batch_of(history, target), tables, [], length, np.array([False, True, True]))
+    profile = tf.zeros([len(target), 1], tf.int32)
+    rows = _training_rows(batch_of(history, target), tables, profile, length, np.array([False, True, True]))
     return {name: value.numpy() for name, value in rows.items()}
 
 
@@ -53,6 +59,12 @@ def test_a_history_longer_than_the_window_becomes_several_windows_and_loses_no_l
     rows = training_rows([["A", "B", "C", "D", "E"]], ["A"], 2)
     assert rows["history_product"].tolist() == [[0, 1], [2, 3], [4, 5]]
     assert rows["label"].tolist() == [[0, 2], [3, 4], [5, 1]]
+
+
+def test_the_time_of_an_event_stays_beside_it_and_padding_has_none() -> None:
+    rows = training_rows([["A", "B", "C", "D", "E"]], ["A"], 3)
+    assert rows["history_product"].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert rows["history_timestamp"].tolist() == [[-1, 0, 1000], [2000, 3000, 4000]]
 
 
 def test_windows_without_a_label_are_left_out() -> None:
@@ -90,7 +102,7 @@ def test_an_event_that_can_be_no_target_is_history_but_no_label() -> None:
     batch = batch_of([["A", "B", "C"]], ["D"])
     batch["history_event_type"] = tf.ragged.constant([["view", "purchase", "view"]], dtype=tf.string)
     tables = {name: lookup_table(values) for name, values in TABLES.items()}
-    rows = _training_rows(batch, tables, [], 3, np.array([False, True, False]))
+    rows = _training_rows(batch, tables, tf.zeros([1, 1], tf.int32), 3, np.array([False, True, False]))
     assert rows["history_product"].numpy().tolist() == [[1, 2, 3]]
     assert rows["label"].numpy().tolist() == [[0, 3, 0]]
 
@@ -109,6 +121,20 @@ def test_the_catalogue_has_every_product_once_and_a_padding_row(shop) -> None:
     assert sorted(data.catalogue.product_id[1:].tolist()) == sorted(data.values["product_id"])
     assert data.catalogue.product_id[0] == b""
     assert not data.catalogue.category[0].any()
+
+
+def test_a_user_attribute_that_is_a_number_is_read_as_a_bucket(shop) -> None:
+    data = open_data(shop.data)
+    statistics = data.manifest.statistics | {"profile_age": {"quantiles": [20.0, 30.0, 30.0, 40.0]}}
+    features = data.manifest.features | {
+        "examples": (profile_feature("age", numeric=True), profile_feature("city", numeric=False))
+    }
+    manifest = dataclasses.replace(data.manifest, statistics=statistics, features=features)
+    data = dataclasses.replace(data, manifest=manifest, values=data.values | {"profile_city": [b"Oslo", b"Rome"]})
+    assert data.profile_sizes == [5, 3]
+    ages = np.array([20.0, np.nan, 25.0, 41.0], np.float32)
+    columns = {"user_id": [b"u"] * 4, "profile_age": ages, "profile_city": [b"Rome", b"", b"Oslo", b"Paris"]}
+    assert data.profile_codes(columns).numpy().tolist() == [[1, 2], [0, 0], [2, 1], [4, 0]]
 
 
 def test_a_truncated_record_file_is_one_sentence(shop, tmp_path) -> None:

@@ -61,10 +61,12 @@ def test_recommendations_are_the_best_scores_of_the_model_without_what_was_bough
         history = [data.values["product_id"].index(p) + 1 if p else 0 for p in users["history_product_id"][place]][-10:]
         kinds = [data.values["event_type"].index(t) + 1 for t in users["history_event_type"][place]][-10:]
         queries = [data.values["query"].index(q) + 1 if q else 0 for q in users["history_query"][place]][-10:]
+        times = list(users["history_timestamp"][place])[-10:]
         row = {
             "history_product": tf.constant([[0] * (10 - len(history)) + history]),
             "history_event_type": tf.constant([[0] * (10 - len(kinds)) + kinds]),
             "history_query": tf.constant([[0] * (10 - len(queries)) + queries]),
+            "history_timestamp": tf.constant([[-1] * (10 - len(times)) + times], tf.int64),
             "profile": tf.constant(
                 [[data.values[f.vocabulary].index(users[f.name][place]) + 1 for f in data.profile]], tf.int32
             ),
@@ -94,6 +96,7 @@ def test_what_is_served_is_what_was_evaluated(trained, tmp_path, weight: float) 
             assert keep.sum() >= 5
             rows = {name: tf.boolean_mask(value, keep) for name, value in rows.items()}
             rows["profile"] = tf.zeros_like(rows["profile"])
+            rows["history_timestamp"] = -tf.ones_like(rows["history_timestamp"])
             chances = np.exp(model.final_scores(vectors, rows).numpy())
             kinds = np.array([b"", *data.values["event_type"]])
             answer = answer_of(

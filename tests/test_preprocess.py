@@ -49,6 +49,11 @@ def output(raw, tmp_path_factory):
     return output, manifest, said
 
 
+def test_a_numeric_attribute_of_users_has_its_statistics(output):
+    statistics = output[1].statistics["profile_age"]
+    assert (statistics["count"], statistics["mean"]) == (1, 34.0)
+
+
 def test_counts_tell_rows_users_products_and_examples(output):
     assert output[1].counts == {
         "rows_read": 11,

@@ -24,6 +24,10 @@ class TowerConfig:
         max_history: events of a history that the query tower reads, the newest.
         ids, text, attributes: whether the product tower uses its id embedding, its text vector, and its category,
             brand and numbers.
+        fusion: how the product tower joins its parts: their ``sum``, or the sum and a ``cross`` network over them
+            (DCN V2, Wang et al., WWW 2021).
+        recency, behavior_text, profile: whether the query tower uses the times between events, the mean text vector of
+            the history, and the user's attributes.
         normalize: scores are cosines divided by the temperature; else dot products.
     """
 
@@ -37,6 +41,10 @@ class TowerConfig:
     ids: bool = True
     text: bool = True
     attributes: bool = True
+    fusion: Literal["sum", "cross"] = "sum"
+    recency: bool = True
+    behavior_text: bool = True
+    profile: bool = True
     normalize: bool = True
 
     def __post_init__(self) -> None:
@@ -49,19 +57,36 @@ class RetrievalConfig:
     """The retrieval loss.
 
     Attributes:
-        loss: ``full_softmax`` over all products, ``in_batch`` softmax over the batch's own targets, or ``auto``:
-            full up to 50,000 products.
-        temperature: divides the scores; used where they are cosines, and by the in-batch loss.
-        logq: in-batch: correct for popular products being more often in the batch (Yi et al., RecSys 2019).
-        remove_accidental_hits: in-batch: a position's own target among the others is no negative.
+        loss: ``full_softmax`` over all products; ``in_batch`` softmax over the targets of the batch;
+            ``sampled_softmax`` over products that are drawn for the batch; or ``auto``: full up to 50,000 products,
+            else sampled.
+        temperature: divides the scores where they are cosines.
         label_smoothing: share of the label spread over all products (full softmax).
+        negatives: sampled: products that are drawn for a batch.
+        sampling: sampled: whether products are drawn evenly, or by their number of training events.
+        logq: in-batch and sampled: correct for some products being drawn more often than others.
+        remove_accidental_hits: in-batch and sampled: a position's own target among the others is no negative.
+        hard_negatives: in-batch and sampled: products nearest to each query that are negatives of the batch as well,
+            except a position's target and what its user went on to; 0: none. Full softmax has them all.
+        mined_every: steps between renewals of the product vectors in which hard negatives are searched.
     """
 
-    loss: Literal["auto", "full_softmax", "in_batch"] = "auto"
+    loss: Literal["auto", "full_softmax", "in_batch", "sampled_softmax"] = "auto"
     temperature: float = 0.06
+    label_smoothing: float = 0.0
+    negatives: int = 2048
+    sampling: Literal["uniform", "popularity"] = "popularity"
     logq: bool = True
     remove_accidental_hits: bool = True
-    label_smoothing: float = 0.0
+    hard_negatives: int = 0
+    mined_every: int = 100
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"retrieval: temperature {self.temperature} must be above 0")
+        for name, least in (("negatives", 1), ("hard_negatives", 0), ("mined_every", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"retrieval: {name} must be at least {least}")
 
 
 @dataclasses.dataclass(frozen=True)

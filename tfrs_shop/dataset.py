@@ -6,7 +6,7 @@ second epoch on nothing but shuffling and batching is left to do.
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import tfrs_shop  # noqa: F401  (before TensorFlow: it asks for Keras 2)
 
 import tensorflow as tf  # isort: skip
 
-from tfrs_shop.catalogue import Catalogue, build_catalogue
+from tfrs_shop.catalogue import Catalogue, bucket_edges, build_catalogue
 from tfrs_shop.errors import UserError
 from tfrs_shop.features import Feature, parsing_spec
 from tfrs_shop.manifest import Manifest, load_manifest
@@ -65,12 +65,13 @@ class ShopData:
         Returns:
             A dataset of dicts: ``history_product``, ``history_event_type``, ``history_query``, ``label`` and
             ``label_event_type`` are ``[length]`` int32, 0 padded; ``label_rating`` is ``[length]`` float32, NaN
-            where there is none; ``profile`` is ``[attributes]`` int32 (one column of zeros where users have none).
+            where there is none; ``history_timestamp`` is ``[length]`` int64 milliseconds, -1 where it is not known;
+            ``profile`` is ``[attributes]`` int32 (one column of zeros where users have none).
         """
         tables = self.tables  # made here, and not inside the traced function
 
         def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
-            return _training_rows(batch, tables, self.profile, length, self.target_types)
+            return _training_rows(batch, tables, self.profile_codes(batch), length, self.target_types)
 
         parsed = read_records(self.directory, self.manifest, "train")
         return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).unbatch().cache()
@@ -80,7 +81,8 @@ class ShopData:
 
         Returns:
             A dataset of dicts: ``history_product``, ``history_event_type`` and ``history_query`` are
-            ``[batch, length]`` int32, the newest events, left-padded with 0; ``seen_product`` is
+            ``[batch, length]`` int32, the newest events, left-padded with 0; ``history_timestamp`` is
+            ``[batch, length]`` int64 milliseconds, -1 where it is not known; ``seen_product`` is
             ``[batch, seen]`` int32, all products of the user's events, right-padded with 0; ``label``,
             ``label_event_type`` ``[batch]`` int32 and ``label_rating`` ``[batch]`` float32 are of the target;
             ``profile`` is ``[batch, attributes]`` int32; ``user_id`` ``[batch]`` string.
@@ -88,7 +90,7 @@ class ShopData:
         tables = self.tables
 
         def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
-            return _evaluation_rows(batch, tables, self.profile, length)
+            return _evaluation_rows(batch, tables, self.profile_codes(batch), length)
 
         parsed = read_records(self.directory, self.manifest, split, batch_size)
         return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -101,9 +103,37 @@ class ShopData:
 
     @functools.cached_property
     def profile(self) -> list[Feature]:
-        """The user attributes that have a vocabulary."""
-        features = self.manifest.features["examples"]
-        return [feature for feature in features if feature.name.startswith("profile_") and feature.vocabulary]
+        """The user attributes: texts that have a vocabulary, and numbers."""
+        return [feature for feature in self.manifest.features["examples"] if feature.name.startswith("profile_")]
+
+    @functools.cached_property
+    def profile_sizes(self) -> list[int]:
+        """The number of codes of each user attribute, 0 for "unknown" included."""
+        return [
+            len(self.values[feature.vocabulary]) + 1 if feature.vocabulary else len(self._edges(feature)) + 2
+            for feature in self.profile
+        ]
+
+    def profile_codes(self, columns: Mapping[str, Any]) -> tf.Tensor:
+        """Return ``[users, attributes]`` int32, 0 where an attribute is missing; one column of 0 where there is none.
+
+        Args:
+            columns: ``user_id`` and the attributes, by the names of their features, ``[users]`` each.
+        """
+        codes = []
+        for feature in self.profile:
+            column = columns[feature.name]
+            if feature.vocabulary:
+                codes.append(tf.cast(self.tables[feature.vocabulary].lookup(tf.convert_to_tensor(column)), tf.int32))
+            else:
+                number = tf.cast(column, tf.float64)
+                bucket = 1 + tf.searchsorted(tf.constant(self._edges(feature), tf.float64), number)
+                codes.append(tf.where(tf.math.is_nan(number), 0, bucket))
+        # tf.data's unbatch crashes on a tensor of no columns.
+        return tf.stack(codes or [tf.zeros([tf.shape(columns["user_id"])[0]], tf.int32)], 1)
+
+    def _edges(self, feature: Feature) -> np.ndarray:
+        return bucket_edges(self.manifest, feature.name)
 
     def users(self) -> dict[str, Any]:
         """Return all of ``users/``: feature name to a list of values, sorted by user id."""
@@ -169,7 +199,7 @@ def left_padded(ragged: tf.RaggedTensor, length: Any, default: Any) -> tf.Tensor
 def _training_rows(
     batch: dict[str, Any],
     tables: dict[str, tf.lookup.StaticHashTable],
-    profile: list[Feature],
+    profile: tf.Tensor,
     length: int,
     target_types: np.ndarray,
 ) -> dict[str, tf.Tensor]:
@@ -179,6 +209,7 @@ def _training_rows(
     longest = tf.cast(history["history_product"].bounding_shape()[1], tf.int32)
     windows = tf.maximum((longest + length - 1) // length, 1)
     padded = {name: left_padded(values, windows * length, 0) for name, values in history.items()}
+    times = left_padded(batch["history_timestamp"], windows * length, -1)
     ratings = left_padded(batch["history_rating"], windows * length, float("nan"))
 
     def next_of(values: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
@@ -186,12 +217,13 @@ def _training_rows(
 
     rows = {
         **padded,
+        "history_timestamp": times,
         "label": next_of(padded["history_product"], target["label"]),
         "label_event_type": next_of(padded["history_event_type"], target["label_event_type"]),
         "label_rating": next_of(ratings, target["label_rating"]),
     }
     rows = {name: tf.reshape(value, [-1, length]) for name, value in rows.items()}
-    rows["profile"] = tf.repeat(_profile(batch, tables, profile), windows, axis=0)
+    rows["profile"] = tf.repeat(profile, windows, axis=0)
     # A label counts only where an event came before it, and where it is of an event that can be a target.
     counts = (rows["history_event_type"] > 0) & tf.gather(tf.constant(target_types), rows["label_event_type"])
     rows["label"] = tf.where(counts, rows["label"], 0)
@@ -200,15 +232,16 @@ def _training_rows(
 
 
 def _evaluation_rows(
-    batch: dict[str, Any], tables: dict[str, tf.lookup.StaticHashTable], profile: list[Feature], length: int
+    batch: dict[str, Any], tables: dict[str, tf.lookup.StaticHashTable], profile: tf.Tensor, length: int
 ) -> dict[str, tf.Tensor]:
     history = _looked_up_history(batch, tables)
     older = tf.cast(tables["product_id"].lookup(batch["older_product_id"]), tf.int32)
     return {
         **{name: left_padded(values, length, 0) for name, values in history.items()},
+        "history_timestamp": left_padded(batch["history_timestamp"], length, -1),
         **_looked_up_target(batch, tables),
         "seen_product": tf.concat([history["history_product"], older], 1).to_tensor(0),
-        "profile": _profile(batch, tables, profile),
+        "profile": profile,
         "user_id": batch["user_id"],
     }
 
@@ -227,12 +260,6 @@ def _looked_up_target(batch: dict[str, Any], tables: dict[str, Any]) -> dict[str
         "label_event_type": tf.cast(tables["event_type"].lookup(batch["target_event_type"]), tf.int32),
         "label_rating": batch["target_rating"],
     }
-
-
-def _profile(batch: dict[str, Any], tables: dict[str, Any], profile: list[Feature]) -> tf.Tensor:
-    codes = [tf.cast(tables[feature.vocabulary].lookup(batch[feature.name]), tf.int32) for feature in profile]
-    # One column where there are none: tf.data's unbatch crashes on a tensor of no columns.
-    return tf.stack(codes or [tf.zeros(tf.shape(batch["user_id"]), tf.int32)], 1)
 
 
 def _rows(directory: Path, manifest: Manifest, folder: str) -> Iterator[dict[str, Any]]:

@@ -98,11 +98,12 @@ class ShopSignatures(tf.Module):
         kinds = {value: place for place, value in enumerate(data.values["event_type"], 1)}
         queries = {value: place for place, value in enumerate(data.values["query"], 1)}
         bought = set(self.bought.numpy().tolist())
-        rows: dict[str, list[list[int]]] = {"products": [], "types": [], "queries": [], "excluded": []}
-        for ids, types, asked, older in zip(
+        rows: dict[str, list[list[int]]] = {"products": [], "types": [], "queries": [], "times": [], "excluded": []}
+        for ids, types, asked, times, older in zip(
             users["history_product_id"],
             users["history_event_type"],
             users["history_query"],
+            users["history_timestamp"],
             users["older_product_id"],
             strict=True,
         ):
@@ -111,6 +112,7 @@ class ShopSignatures(tf.Module):
             rows["products"].append(row[-self.length :])
             rows["types"].append(kind[-self.length :])
             rows["queries"].append([queries.get(value, 0) for value in asked][-self.length :])
+            rows["times"].append(times[-self.length :])
             seen = self.exclude == "seen"
             known = [p for p, t in zip(row, kind, strict=True) if p and (seen or t in bought)][::-1]
             known += [products.get(value, 0) for value in reversed(older)] if seen else []
@@ -120,13 +122,13 @@ class ShopSignatures(tf.Module):
         self.user_products = _Lists([[], *rows["products"]])
         self.user_types = _Lists([[], *rows["types"]])
         self.user_queries = _Lists([[], *rows["queries"]])
+        self.user_times = _Lists([[], *rows["times"]], np.int64)
         self.user_excluded = _Lists([[], *rows["excluded"]])
         self.longest_seen = max([self.length, *map(len, rows["excluded"])])
         self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
-        codes = [data.tables[feature.vocabulary].lookup(tf.constant(users[feature.name])) for feature in data.profile]
-        width = max(1, len(codes))
-        attributes = tf.cast(tf.stack(codes, 1), tf.int32) if codes else tf.zeros([len(users["user_id"]), 1], tf.int32)
-        self.profiles = tf.Variable(tf.concat([tf.zeros([1, width], tf.int32), attributes], 0), trainable=False)
+        if self.query_tower.behavior_text is not None:
+            self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
+        self.profiles = tf.Variable(tf.pad(data.profile_codes(users), [[1, 0], [0, 0]]), trainable=False)
 
     def signatures(self) -> dict[str, Any]:
         """Return signature name to concrete function."""
@@ -217,6 +219,7 @@ class ShopSignatures(tf.Module):
             "history_product": left_padded(self.user_products.rows(user), self.length, 0),
             "history_event_type": left_padded(self.user_types.rows(user), self.length, 0),
             "history_query": left_padded(self.user_queries.rows(user), self.length, 0),
+            "history_timestamp": left_padded(self.user_times.rows(user), self.length, -1),
             "profile": tf.gather(self.profiles, user),
         }
 
@@ -229,6 +232,11 @@ class ShopSignatures(tf.Module):
             "query_vectors": tf.gather(self.query_vectors, rows["history_query"]),
             "profile": rows["profile"],
         }
+        if "history_timestamp" in rows:
+            inputs["timestamp"] = rows["history_timestamp"]
+        if self.query_tower.behavior_text is not None:
+            titles = tf.gather(self.text_vectors, history)
+            inputs["text_vectors"] = tf.where(history[..., None] > 0, titles, inputs["query_vectors"])
         query = self.query_tower(inputs, training=False)[:, -1]
         return tf.math.l2_normalize(query, 1) if self.normalize else query
 
@@ -303,15 +311,15 @@ class ShopSignatures(tf.Module):
 class _Lists(tf.Module):
     """Rows of whole numbers of any length, kept flat."""
 
-    def __init__(self, rows: list[list[int]]):
+    def __init__(self, rows: list[list[int]], dtype: type[np.integer] = np.int32):
         super().__init__()
         lengths = np.array([len(row) for row in rows], np.int64)
-        flat = np.concatenate([np.asarray(row, np.int32) for row in rows]) if lengths.sum() else np.zeros(1, np.int32)
+        flat = np.concatenate([np.asarray(row, dtype) for row in rows]) if lengths.sum() else np.zeros(1, dtype)
         self.values = tf.Variable(flat, trainable=False)
         self.starts = tf.Variable(np.concatenate([[0], np.cumsum(lengths)]), trainable=False, dtype=tf.int64)
 
     def rows(self, index: tf.Tensor) -> tf.RaggedTensor:
-        """Return the rows at ``index`` ``[batch]`` int64 as a ragged int32 tensor."""
+        """Return the rows at ``index`` ``[batch]`` int64 as a ragged tensor."""
         first, last = tf.gather(self.starts, index), tf.gather(self.starts, index + 1)
         places = tf.ragged.range(first, last)
         return tf.gather(self.values, places)

@@ -1,10 +1,11 @@
 """The product tower: what is known of a product, as one vector."""
 
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 import tf_keras
 
 from tfrs_shop.config import TowerConfig
-from tfrs_shop.model.layers import embedding, present
+from tfrs_shop.model.layers import EMBEDDING_DEVIATION, centred, embedding, present, small
 
 
 class ProductTower(tf_keras.layers.Layer):
@@ -44,9 +45,7 @@ class ProductTower(tf_keras.layers.Layer):
             self.text_mean = tf.constant(text_mean, tf.float32)
             self.text_dropout = tf_keras.layers.Dropout(config.text_dropout)
             self.text_hidden = tf_keras.layers.Dense(2 * config.width, activation=tf.nn.gelu, name="text_hidden")
-            # As small as the embeddings at the start: a large text part would drown what the ids have to learn.
-            small = tf_keras.initializers.TruncatedNormal(stddev=0.005)
-            self.text_output = tf_keras.layers.Dense(config.width, kernel_initializer=small, name="text_output")
+            self.text_output = tf_keras.layers.Dense(config.width, kernel_initializer=small(), name="text_output")
         if config.attributes:
             self.category_embedding = embedding(categories + 1, config.width, "category")
             self.brand_embedding = embedding(brands + 1, config.width, "brand")
@@ -54,6 +53,9 @@ class ProductTower(tf_keras.layers.Layer):
                 embedding(size, config.width, f"bucket{i}") for i, size in enumerate(bucket_sizes)
             ]
         self.uses_text = uses_text
+        if config.fusion == "cross":
+            self.cross = tfrs.layers.feature_interaction.Cross(projection_dim=config.width, name="cross")
+            self.cross_output = tf_keras.layers.Dense(config.width, kernel_initializer=small(), name="cross_output")
 
     def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
         """Return ``[products, width]`` float32 vectors.
@@ -65,26 +67,27 @@ class ProductTower(tf_keras.layers.Layer):
             training: whether dropout is on.
         """
         index = inputs["index"]
-        total = tf.zeros([tf.shape(index)[0], self.config.width], self.compute_dtype)
+        parts = []
         if self.config.ids:
             ids = self.id_embedding(index) * present(index, self.compute_dtype)
             if training and self.config.id_dropout:
                 kept = tf.random.uniform([tf.shape(index)[0], 1]) >= self.config.id_dropout
                 ids *= tf.cast(kept, ids.dtype)
-            total += ids
+            parts.append(ids)
         if self.uses_text:
-            total += self.text_output(self.text_hidden(self.text_dropout(self._text(inputs), training=training)))
+            text = tf.cast(centred(inputs["text_vector"], self.text_mean), self.compute_dtype)
+            parts.append(self.text_output(self.text_hidden(self.text_dropout(text, training=training))))
         if self.config.attributes:
             category, brand = inputs["category"], inputs["brand"]
-            total += tf.reduce_sum(self.category_embedding(category) * present(category, self.compute_dtype), 1)
-            total += self.brand_embedding(brand) * present(brand, self.compute_dtype)
+            parts.append(tf.reduce_sum(self.category_embedding(category) * present(category, self.compute_dtype), 1))
+            parts.append(self.brand_embedding(brand) * present(brand, self.compute_dtype))
             for place, table in enumerate(self.bucket_embeddings):
                 bucket = inputs["buckets"][:, place]
-                total += table(bucket) * present(bucket, self.compute_dtype)
+                parts.append(table(bucket) * present(bucket, self.compute_dtype))
+        if not parts:
+            return tf.zeros([tf.shape(index)[0], self.config.width])
+        total = tf.add_n(parts)
+        if self.config.fusion == "cross":
+            # In units of what the parts start with, or their products would be too small to learn from.
+            total += self.cross_output(self.cross(tf.concat(parts, 1) / EMBEDDING_DEVIATION))
         return tf.cast(total, tf.float32)
-
-    def _text(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-        vectors = inputs["text_vector"]
-        known = tf.cast(tf.reduce_any(vectors != 0.0, 1, keepdims=True), tf.float32)
-        centred = tf.math.l2_normalize((tf.math.l2_normalize(vectors, 1) - self.text_mean) * known, 1)
-        return tf.cast(centred * self.text_width**0.5, self.compute_dtype)

@@ -10,6 +10,7 @@ import tf_keras
 from tfrs_shop.catalogue import BUCKETED, bucket_edges
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.model.negatives import NegativeSampler, contains, mined, softmax_loss
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead
@@ -42,27 +43,37 @@ class ShopModel(tfrs.Model):
         # In a plain object, so that Keras does not save the catalogue with the weights.
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
+        text_mean = _text_mean(catalogue.text_vector)
         self.product_tower = ProductTower(
             config.towers,
             products=catalogue.size,
             categories=len(values["category"]),
             brands=len(values["brand"]),
             bucket_sizes=[len(bucket_edges(data.manifest, name)) + 2 for name in BUCKETED],
-            text_mean=_text_mean(catalogue.text_vector),
+            text_mean=text_mean,
             name="product_tower",
         )
         self.query_tower = QueryTower(
             config.towers,
             event_types=len(values["event_type"]),
-            text_width=catalogue.text_vector.shape[1] if values["query"] else 0,
-            profile_sizes=[len(values[feature.vocabulary]) for feature in data.profile],
+            text_mean=text_mean,
+            queries=len(values["query"]),
+            profile_sizes=data.profile_sizes,
             name="query_tower",
         )
         rating_mean = data.manifest.statistics.get("event_rating", {}).get("mean", 0.0)
         self.ranking_head = RankingHead(config.ranking, len(values["event_type"]), rating_mean, name="ranking_head")
-        self.retrieval_task = tfrs.tasks.Retrieval(
-            temperature=self.temperature, remove_accidental_hits=config.retrieval.remove_accidental_hits
-        )
+        if config.retrieval.hard_negatives and not self.full_softmax:
+            # Each replica keeps its own: no step waits for another.
+            shared = {
+                "trainable": False,
+                "synchronization": tf.VariableSynchronization.ON_READ,
+                "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            }
+            self.mining_step = tf.Variable(0, name="mining_step", **shared)
+            self.mining_vectors = tf.Variable(
+                tf.zeros([self.products + 1, config.towers.width]), name="mining_vectors", **shared
+            )
         # No reduction: Keras' own mean is refused under tf.distribute.
         self.behavior_task = tfrs.tasks.Ranking(
             tf_keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"), name="behavior"
@@ -86,6 +97,11 @@ class ShopModel(tfrs.Model):
         loss = self.config.retrieval.loss
         return loss == "full_softmax" or (loss == "auto" and self.products <= FULL_SOFTMAX_LIMIT)
 
+    @property
+    def in_batch(self) -> bool:
+        """Whether the negatives of the retrieval loss are the batch's own targets."""
+        return self.config.retrieval.loss == "in_batch"
+
     def product_vectors(self, features: dict[str, tf.Tensor] | None = None, training: bool = False) -> tf.Tensor:
         """Return ``[products, width]`` float32, unit length where scores are cosines.
 
@@ -102,7 +118,8 @@ class ShopModel(tfrs.Model):
         """Return ``[batch, history, width]`` float32 query vectors, unit length where scores are cosines.
 
         Args:
-            rows: ``history_event_type``, ``history_query`` ``[batch, history]``, ``profile`` ``[batch, attributes]``.
+            rows: ``history_product``, ``history_event_type``, ``history_query`` ``[batch, history]``, ``profile``
+                ``[batch, attributes]``, and ``history_timestamp`` ``[batch, history]`` where times are known.
             history_vectors: ``[batch, history, width]`` product vectors of the history, zeros for searches.
             training: whether dropout is on.
         """
@@ -111,11 +128,15 @@ class ShopModel(tfrs.Model):
             "event_type": rows["history_event_type"],
             "profile": rows["profile"],
         }
-        if self.query_tower.query_adapter is not None:
-            vectors = rows.get("history_query_vector")
-            inputs["query_vectors"] = (
-                tf.gather(self._tables.queries, rows["history_query"]) if vectors is None else vectors
-            )
+        if "history_timestamp" in rows:
+            inputs["timestamp"] = rows["history_timestamp"]
+        if self.query_tower.query_adapter is not None or self.query_tower.behavior_text is not None:
+            searched = rows.get("history_query_vector")
+            if searched is None:
+                searched = tf.gather(self._tables.queries, rows["history_query"])
+            inputs["query_vectors"] = searched
+            titles = tf.gather(self._tables.features["text_vector"], rows["history_product"])
+            inputs["text_vectors"] = tf.where(rows["history_product"][..., None] > 0, titles, searched)
         vectors = self.query_tower(inputs, training=training)
         return tf.math.l2_normalize(vectors, 2) if self.config.towers.normalize else vectors
 
@@ -131,7 +152,7 @@ class ShopModel(tfrs.Model):
         known = tf.cast(history > 0, tf.float32)[..., None]
         queries = self.query_vectors(inputs, tf.gather(vectors, rows_of(history)) * known, training)
         queries = tf.boolean_mask(queries, asked)
-        loss = self._retrieval_loss(queries, vectors, targets, tf.boolean_mask(label, asked))
+        loss = self._retrieval_loss(queries, vectors, targets, label, training)
         if self.config.ranking.weight:
             loss += self.config.ranking.weight * self._ranking_loss(
                 queries,
@@ -191,16 +212,21 @@ class ShopModel(tfrs.Model):
         """Return product vectors, a function from product index to their rows, and the rows of the labels."""
         if self.full_softmax:
             return self.product_vectors(training=training), lambda index: index, label
-        wanted = tf.concat([tf.reshape(history, [-1]), label], 0)
-        distinct, place = tf.unique(wanted)
-        features = {name: tf.gather(table, distinct) for name, table in self._tables.features.items()}
+        vectors, place = self._vectors_of(tf.concat([tf.reshape(history, [-1]), label], 0), training)
         count = tf.size(history)
         rows = tf.reshape(place[:count], tf.shape(history))
-        return self.product_vectors(features, training=training), lambda _: rows, place[count:]
+        return vectors, lambda _: rows, place[count:]
+
+    def _vectors_of(self, products: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the vectors of the distinct `products`, and the row of each of `products` in them."""
+        distinct, place = tf.unique(products)
+        features = {name: tf.gather(table, distinct) for name, table in self._tables.features.items()}
+        return self.product_vectors(features, training=training), place
 
     def _retrieval_loss(
-        self, queries: tf.Tensor, vectors: tf.Tensor, targets: tf.Tensor, label: tf.Tensor
+        self, queries: tf.Tensor, vectors: tf.Tensor, targets: tf.Tensor, label: tf.Tensor, training: bool
     ) -> tf.Tensor:
+        asked = tf.boolean_mask(label, label > 0)
         count = tf.cast(tf.maximum(tf.shape(queries)[0], 1), tf.float32)
         if self.full_softmax:
             logits = tf.matmul(queries, vectors[1:], transpose_b=True) / self.temperature
@@ -210,15 +236,48 @@ class ShopModel(tfrs.Model):
                 uniform = tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)
                 loss = (1.0 - smoothing) * loss + smoothing * uniform
             return tf.reduce_sum(loss) / count
+        positives = tf.gather(vectors, targets)
         retrieval = self.config.retrieval
-        total = self.retrieval_task(
+        if self.in_batch:
+            # Every other position's target is a draw.
+            products, negatives = asked, positives
+            expected = self._tables.popularity.expected(asked, tf.size(asked) - 1)
+            hidden = tf.eye(tf.size(asked), dtype=tf.bool)
+        else:
+            products = self._tables.sampler.draw(retrieval.negatives)
+            distinct, place = self._vectors_of(products, training)
+            negatives = tf.gather(distinct, place)
+            expected = self._tables.sampler.expected(products, retrieval.negatives)
+            hidden = tf.zeros([tf.size(asked), retrieval.negatives], tf.bool)
+        if retrieval.remove_accidental_hits:
+            hidden |= asked[:, None] == products[None]
+        if retrieval.hard_negatives:
+            hard = mined(queries, self._mining_vectors(), retrieval.hard_negatives)
+            # A mined product is there for sure: where it was drawn as well it is passed over.
+            hidden |= tf.gather(tf.scatter_nd(hard[:, None], tf.ones_like(hard), [self.products + 1]), products) > 0
+            products = tf.concat([products, hard], 0)
+            negatives = tf.concat([negatives, self._vectors_of(hard, training)[0]], 0)
+            expected = tf.concat([expected, tf.ones_like(hard, tf.float32)], 0)
+            hidden = tf.concat([hidden, contains(following(label), hard, self.products + 1)], 1)
+        loss = softmax_loss(
             queries,
-            tf.gather(vectors, targets),
-            candidate_sampling_probability=tf.gather(self._tables.probability, label) if retrieval.logq else None,
-            candidate_ids=label if retrieval.remove_accidental_hits else None,
-            compute_metrics=False,
+            positives,
+            negatives,
+            temperature=self.temperature,
+            expected=expected if retrieval.logq else None,
+            hidden=hidden,
         )
-        return total / count
+        return tf.reduce_sum(loss) / count
+
+    def _mining_vectors(self) -> tf.Tensor:
+        """Return ``[products + 1, width]``: the product vectors as they were when they were last renewed."""
+        vectors = tf.cond(
+            self.mining_step % self.config.retrieval.mined_every == 0,
+            lambda: self.mining_vectors.assign(tf.stop_gradient(self.product_vectors())),
+            lambda: self.mining_vectors.read_value(),
+        )
+        self.mining_step.assign_add(1)
+        return vectors
 
     def _ranking_loss(self, queries: tf.Tensor, products: tf.Tensor, kinds: tf.Tensor, ratings: tf.Tensor) -> tf.Tensor:
         if not self.config.ranking.shared_gradient:
@@ -262,6 +321,17 @@ def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool =
     return tf.reduce_sum(ahead, 1) - 1
 
 
+def following(label: tf.Tensor) -> tf.Tensor:
+    """Return ``[positions, history]`` int32: of each labelled position its label and those that come after it.
+
+    Args:
+        label: ``[batch, history]`` int32, 0 where there is none.
+    """
+    length = tf.shape(label)[1]
+    later = tf.linalg.band_part(tf.ones([length, length], tf.int32), 0, -1)
+    return tf.boolean_mask(label[:, None] * later, label > 0)
+
+
 class _Tables:
     """The catalogue's, the queries' and the transition graph's numbers, as tensors."""
 
@@ -270,8 +340,14 @@ class _Tables:
         self.features = {name: tf.constant(value) for name, value in catalogue.features().items()}
         self.queries = tf.constant(data.query_vectors)
         self.transitions = TransitionScorer(data.transitions, config.transitions.events, config.transitions.decay)
+        # A product without a training event may still be drawn.
         counts = np.maximum(catalogue.train_count.astype(np.float64), 0.5)
-        self.probability = tf.constant(counts / counts[1:].sum(), tf.float32)
+        counts[0] = 0.0
+        self.popularity = NegativeSampler(counts / counts.sum())
+        even = np.minimum(counts, 1.0) > 0
+        self.sampler = (
+            self.popularity if config.retrieval.sampling == "popularity" else NegativeSampler(even / even.sum())
+        )
 
 
 def _text_mean(vectors: np.ndarray) -> list[float]:
