@@ -108,7 +108,10 @@ def test_in_batch_loss_corrects_for_popularity_and_removes_accidental_hits(data)
     labels = np.array([rows["label"].numpy()[row, place] for row, place in places])
     counts = np.maximum(data.catalogue.train_count.astype(float), 0.5)
     probability = counts / counts[1:].sum()
-    logits = asked @ vectors[labels].T / 0.5 - np.log(np.clip(probability[labels], 1e-6, 1.0))
+    scores = asked @ vectors[labels].T / 0.5
+    logits = scores - np.log(probability[labels] * (len(labels) - 1))
+    # The target is in the batch for sure.
+    np.fill_diagonal(logits, np.diag(scores))
     for i in range(len(labels)):
         for j in range(len(labels)):
             if i != j and labels[i] == labels[j]:
