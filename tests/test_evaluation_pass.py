@@ -13,6 +13,7 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import compare, evaluate, load_compared, shown, target_ranks
 from tfrs_shop.evaluation_pass import best_products, rank_split, training_users
 from tfrs_shop.metrics.pairs import ranking_head_metrics
+from tfrs_shop.model.shop_model import ranks_of
 from tfrs_shop.run import read_run, write_run
 
 
@@ -29,13 +30,36 @@ def result(trained):
 
 
 def test_the_best_products_are_those_with_the_highest_scores_and_never_none() -> None:
-    scores = tf.constant([[99.0, 0.1, 0.4, 0.3], [99.0, 3.0, 2.0, 1.0]])
-    assert best_products(scores, None, 3).numpy().tolist() == [[2, 3, 1], [1, 2, 3]]
+    scores = np.array([[99.0, 0.1, 0.4, 0.3], [99.0, 3.0, 2.0, 1.0]], np.float32)
+    assert best_products(scores, None, 3).tolist() == [[2, 3, 1], [1, 2, 3]]
+    assert best_products(scores, None, 2).tolist() == [[2, 3], [1, 2]]
+
+
+def test_of_equal_scores_the_first_product_comes_first() -> None:
+    scores = np.array([[0.0, 1.0, 2.0, 1.0, 1.0, 2.0]], np.float32)
+    assert best_products(scores, None, 5).tolist() == [[2, 5, 1, 3, 4]]
 
 
 def test_seen_products_are_left_out_and_the_end_is_filled_with_none() -> None:
-    scores = tf.constant([[99.0, 0.1, 0.4, 0.3], [99.0, 3.0, 2.0, 1.0]])
-    assert best_products(scores, tf.constant([[2, 2], [1, 0]]), 3).numpy().tolist() == [[3, 1, 0], [2, 3, 0]]
+    scores = np.array([[99.0, 0.1, 0.4, 0.3], [99.0, 3.0, 2.0, 1.0]], np.float32)
+    assert best_products(scores, np.array([[2, 2], [1, 0]], np.int32), 3).tolist() == [[3, 1, 0], [2, 3, 0]]
+    assert scores[0, 2] == np.float32(0.4)
+
+
+def test_the_best_products_are_those_of_tensorflow() -> None:
+    scores = np.random.default_rng(5).permutation(4000).reshape(4, 1000).astype(np.float32)
+    assert best_products(scores, None, 100).tolist() == (tf.math.top_k(scores[:, 1:], 100)[1].numpy() + 1).tolist()
+
+
+def test_a_seen_product_is_taken_off_a_rank_once_and_the_target_never() -> None:
+    scores = tf.constant([[9.0, 5.0, 4.0, 3.0, 2.0, 3.0]] * 4)
+    rows = {
+        "label": tf.constant([3, 3, 3, 4]),
+        # Nothing; one that was seen twice; the target and one behind it; all others, ties among them.
+        "seen_product": tf.constant([[0, 0, 0, 0], [1, 0, 1, 0], [4, 3, 0, 0], [1, 2, 3, 5]]),
+    }
+    assert ranks_of(scores, rows).numpy().tolist() == [3, 3, 3, 4]
+    assert ranks_of(scores, rows, True).numpy().tolist() == [3, 2, 3, 0]
 
 
 def test_ranks_and_lists_come_out_of_the_same_scores(ranked, trained) -> None:

@@ -55,36 +55,29 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
     vectors = model.product_vectors()
     length = min(LIST_LENGTH, data.catalogue.size)
     judge_pairs = model.config.ranking.weight > 0 and data.catalogue.size > 1
-    random = np.random.default_rng(NEGATIVES_SEED)
+    random, train_count = np.random.default_rng(NEGATIVES_SEED), data.catalogue.train_count
 
     @tf.function(reduce_retracing=True)
-    def answers(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        scores = model.final_scores(vectors, rows)
-        return {
-            "ranks": ranks_of(scores, rows, exclude_seen),
-            "lists": best_products(scores, rows["seen_product"] if exclude_seen else None, length),
-        }
-
-    @tf.function(reduce_retracing=True)
-    def judgements(rows: dict[str, tf.Tensor], others: tf.Tensor) -> dict[str, tf.Tensor]:
-        history = rows["history_product"]
-        known = tf.cast(history > 0, tf.float32)[..., None]
-        queries = model.query_vectors(rows, tf.gather(vectors, history) * known)[:, -1]
-        kind = rows["label_event_type"] - 1
-        chosen, rating = model.ranking_head(queries, tf.gather(vectors, rows["label"]))
-        sampled, _ = model.ranking_head(queries, tf.gather(vectors, others))
-        return {
-            "chosen": tf.gather(chosen, kind, batch_dims=1),
-            "sampled": tf.gather(sampled, kind, batch_dims=1),
-            "predicted_rating": rating,
-        }
+    def answers(rows: dict[str, tf.Tensor], others: tf.Tensor) -> dict[str, tf.Tensor]:
+        queries = model.last_queries(vectors, rows)
+        # A softmax alone changes no order.
+        mixed = model.transition_weight > 0
+        scores = (model.final_scores if mixed else model.scores)(vectors, rows, queries)
+        found = {"scores": scores, "ranks": ranks_of(scores, rows, exclude_seen)}
+        if judge_pairs:
+            kind = rows["label_event_type"] - 1
+            chosen, found["predicted_rating"] = model.ranking_head(queries, tf.gather(vectors, rows["label"]))
+            sampled, _ = model.ranking_head(queries, tf.gather(vectors, others))
+            found["chosen"] = tf.gather(chosen, kind, batch_dims=1)
+            found["sampled"] = tf.gather(sampled, kind, batch_dims=1)
+        return found
 
     columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Ranked)}
     for rows in data.evaluation_batches(split, model.config.towers.max_history):
-        found = dict(answers(rows))
-        if judge_pairs:
-            others = sampled_negatives(rows["label"].numpy(), data.catalogue.train_count, random)
-            found |= judgements(rows, tf.constant(others))
+        others = sampled_negatives(rows["label"].numpy(), train_count, random) if judge_pairs else rows["label"]
+        found = dict(answers(rows, tf.convert_to_tensor(others)))
+        seen = rows["seen_product"].numpy() if exclude_seen else None
+        columns["lists"].append(best_products(found.pop("scores").numpy(), seen, length))
         found["user_id"], found["label"], found["rating"] = rows["user_id"], rows["label"], rows["label_rating"]
         found["history_length"] = tf.math.count_nonzero(rows["seen_product"], 1)
         for name, value in found.items():
@@ -95,8 +88,10 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
     return Ranked(**whole)
 
 
-def best_products(scores: tf.Tensor, seen: tf.Tensor | None, length: int) -> tf.Tensor:
+def best_products(scores: np.ndarray, seen: np.ndarray | None, length: int) -> np.ndarray:
     """Return ``[batch, length]`` int32: the products with the highest scores, best first; 0 where none is left.
+
+    In NumPy, whose partition is several times as fast as TensorFlow's ``top_k``.
 
     Args:
         scores: ``[batch, products + 1]`` float32; those of product 0, "none", do not count.
@@ -104,11 +99,15 @@ def best_products(scores: tf.Tensor, seen: tf.Tensor | None, length: int) -> tf.
         length: how many, at most all products.
     """
     if seen is not None:
-        number = tf.repeat(tf.range(tf.shape(seen)[0]), tf.shape(seen)[1])
-        places = tf.stack([number, tf.reshape(seen, [-1])], 1)
-        scores = tf.tensor_scatter_nd_update(scores, places, tf.fill(tf.shape(number), -np.inf))
-    best, place = tf.math.top_k(scores[:, 1:], length)
-    return tf.where(best > -np.inf, place + 1, 0)
+        scores = scores.copy()
+        np.put_along_axis(scores, seen, -np.inf, 1)
+    products = scores[:, 1:]
+    # Of equals the first product comes first.
+    best = np.sort(np.argpartition(products, -length, 1)[:, -length:], 1)
+    values = np.take_along_axis(products, best, 1)
+    order = np.argsort(-values, 1, kind="stable")
+    found = np.where(values > -np.inf, best + 1, 0).astype(np.int32)
+    return np.take_along_axis(found, order, 1)
 
 
 def training_users(data: ShopData) -> set[bytes]:

@@ -218,10 +218,10 @@ def example_users(model: ShopModel, data: ShopData, split: str, exclude_seen: bo
     rows = next(iter(data.evaluation_batches(split, model.config.towers.max_history)))
     chosen = np.unique(np.linspace(0, len(rows["label"]) - 1, EXAMPLE_USERS).astype(int))
     rows = {name: tf.gather(value, chosen) for name, value in rows.items()}
-    scores = model.final_scores(model.product_vectors(), rows)
-    seen = rows["seen_product"] if exclude_seen else None
-    lists = best_products(scores, seen, min(SHOWN_PRODUCTS, data.catalogue.size)).numpy()
+    scores = model.final_scores(model.product_vectors(), rows).numpy()
     found = {name: value.numpy() for name, value in rows.items()}
+    seen = found["seen_product"] if exclude_seen else None
+    lists = best_products(scores, seen, min(SHOWN_PRODUCTS, data.catalogue.size))
     for place, products in enumerate(lists):
         target = found["label"][place]
         shown = "".join(

@@ -133,9 +133,7 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
     say(f"Best epoch {finished.best_epoch}: {as_text(finished.metrics)}. Wrote {output} in {finished.seconds:.0f} s.")
 
 
-def training_batches(
-    windows: tf.data.Dataset, settings: TrainingConfig, rows: int, start: int = 0
-) -> tf.data.Dataset:
+def training_batches(windows: tf.data.Dataset, settings: TrainingConfig, rows: int, start: int = 0) -> tf.data.Dataset:
     """Return shuffled batches of `windows` without end; another order each pass, the same for a seed.
 
     Args:
@@ -148,9 +146,7 @@ def training_batches(
     first, skipped = divmod(start * size, rows)
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-        return windows.shuffle(
-            min(rows, SHUFFLE_BUFFER), seed=settings.seed + number, reshuffle_each_iteration=False
-        )
+        return windows.shuffle(min(rows, SHUFFLE_BUFFER), seed=settings.seed + number, reshuffle_each_iteration=False)
 
     endless = tf.data.Dataset.range(first, sys.maxsize).flat_map(one_pass)
     return endless.skip(skipped).batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -192,9 +188,7 @@ class WarmupCosine(tf_keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
 
 
-def _start(
-    output: Path, data: ShopData, config: Config, strategy: tf.distribute.Strategy, say: Say
-) -> RunInfo:
+def _start(output: Path, data: ShopData, config: Config, strategy: tf.distribute.Strategy, say: Say) -> RunInfo:
     refusal = None
     if is_chief(strategy):
         try:

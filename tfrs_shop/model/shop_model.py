@@ -10,6 +10,7 @@ import tf_keras
 from tfrs_shop.catalogue import BUCKETED, bucket_edges
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.model.in_batch import in_batch_loss
 from tfrs_shop.model.negatives import NegativeSampler, contains, mined, softmax_loss
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
@@ -187,26 +188,35 @@ class ShopModel(tfrs.Model):
         """
         return ranks_of(self.final_scores(vectors, rows), rows, exclude_seen)
 
-    def final_scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+    def final_scores(
+        self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], queries: tf.Tensor | None = None
+    ) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32: the log of each product's chance to be the next, as it is served.
 
         It is the model's softmax, mixed with the transition graph where that has a weight; -inf for no product.
+        Where the ``last_queries`` are known already they may be given.
         """
-        log_chance, follows = self.parts_of_scores(vectors, rows)
+        log_chance, follows = self.parts_of_scores(vectors, rows, queries)
         return mix(log_chance, follows, self.transition_weight) if self.transition_weight else log_chance
 
-    def parts_of_scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+    def parts_of_scores(
+        self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], queries: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the model's log-softmax and the transition graph's scores, both ``[batch, products + 1]``."""
-        logits = self.scores(vectors, rows)[:, 1:] / self.temperature
+        logits = self.scores(vectors, rows, queries)[:, 1:] / self.temperature
         log_chance = tf.pad(tf.nn.log_softmax(logits), [[0, 0], [1, 0]], constant_values=-np.inf)
         return log_chance, self._tables.transitions.scores(rows["history_product"], self.products)
 
-    def scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+    def scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], queries: tf.Tensor | None = None) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32: the query vector of the last position times each product vector."""
+        queries = self.last_queries(vectors, rows) if queries is None else queries
+        return tf.matmul(queries, vectors, transpose_b=True)
+
+    def last_queries(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return ``[batch, width]`` float32: the query vector after the last event of each row."""
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
-        queries = self.query_vectors(rows, tf.gather(vectors, history) * known)[:, -1]
-        return tf.matmul(queries, vectors, transpose_b=True)
+        return self.query_vectors(rows, tf.gather(vectors, history) * known)[:, -1]
 
     def _needed_vectors(self, history: tf.Tensor, label: tf.Tensor, training: bool) -> tuple[tf.Tensor, Any, tf.Tensor]:
         """Return product vectors, a function from product index to their rows, and the rows of the labels."""
@@ -238,6 +248,16 @@ class ShopModel(tfrs.Model):
             return tf.reduce_sum(loss) / count
         positives = tf.gather(vectors, targets)
         retrieval = self.config.retrieval
+        if self.in_batch and not retrieval.hard_negatives:
+            total = in_batch_loss(
+                queries,
+                positives,
+                asked,
+                temperature=self.temperature,
+                expected=self._tables.popularity.expected(asked, tf.size(asked) - 1) if retrieval.logq else None,
+                remove_accidental_hits=retrieval.remove_accidental_hits,
+            )
+            return total / count
         if self.in_batch:
             # Every other position's target is a draw.
             products, negatives = asked, positives
@@ -309,16 +329,15 @@ def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool =
         exclude_seen: take the seen products out of the ranking first; a target that was seen is still asked for.
     """
     target = rows["label"]
-    own = tf.gather(scores, target, batch_dims=1)
-    ahead = tf.cast(scores >= own[:, None], tf.int32)
-    ahead = tf.concat([tf.zeros_like(ahead[:, :1]), ahead[:, 1:]], 1)
-    if exclude_seen:
-        products = rows["seen_product"]
-        number = tf.repeat(tf.range(tf.shape(products)[0]), tf.shape(products)[1])
-        places = tf.stack([number, tf.reshape(products, [-1])], 1)
-        seen = tf.tensor_scatter_nd_update(tf.zeros_like(ahead), places, tf.ones_like(number))
-        ahead *= 1 - seen * (1 - tf.one_hot(target, tf.shape(scores)[1], dtype=tf.int32))
-    return tf.reduce_sum(ahead, 1) - 1
+    own = tf.gather(scores, target, batch_dims=1)[:, None]
+    ahead = tf.math.count_nonzero(scores[:, 1:] >= own, 1, dtype=tf.int32) - 1
+    if not exclude_seen:
+        return ahead
+    # Each seen product that stands before the target is taken off once, however often it was seen.
+    seen = tf.sort(rows["seen_product"], 1)
+    again = tf.pad(seen[:, 1:] == seen[:, :-1], [[0, 0], [1, 0]])
+    counted = (tf.gather(scores, seen, batch_dims=1) >= own) & ~again & (seen > 0) & (seen != target[:, None])
+    return ahead - tf.math.count_nonzero(counted, 1, dtype=tf.int32)
 
 
 def following(label: tf.Tensor) -> tf.Tensor:
