@@ -69,10 +69,15 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
     def judgements(rows: dict[str, tf.Tensor], others: tf.Tensor) -> dict[str, tf.Tensor]:
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
-        queries = model.query_vectors(rows, tf.gather(vectors, history) * known)[:, -1]
+        history_vectors = tf.gather(vectors, history) * known
+        queries = model.query_vectors(rows, history_vectors)[:, -1]
         kind = rows["label_event_type"] - 1
-        chosen, rating = model.ranking_head(queries, tf.gather(vectors, rows["label"]))
-        sampled, _ = model.ranking_head(queries, tf.gather(vectors, others))
+        products = tf.gather(vectors, rows["label"])
+        chosen, sampled = model.ranking_head(queries, products), model.ranking_head(queries, tf.gather(vectors, others))
+        rating = model.rating_head(
+            {"index": rows["label"][:, None], "vector": products[:, None]},
+            {"index": history, "vector": history_vectors, "rating": rows["history_rating"]},
+        )[:, 0]
         return {
             "chosen": tf.gather(chosen, kind, batch_dims=1),
             "sampled": tf.gather(sampled, kind, batch_dims=1),

@@ -163,6 +163,7 @@ def zero_row(model: "ShopModel", data: "ShopData") -> dict[str, Any]:
         "history_product": ones,
         "history_event_type": ones,
         "history_query": 0 * ones,
+        "history_rating": tf.ones([1, length]),
         "label": ones,
         "label_event_type": ones,
         "label_rating": tf.ones([1, length]),

@@ -3,6 +3,7 @@
 import tensorflow as tf
 import tf_keras
 
+from tfrs_shop.catalogue import BUCKETED, POPULARITY
 from tfrs_shop.config import TowerConfig
 from tfrs_shop.model.layers import embedding, present
 
@@ -64,13 +65,13 @@ class ProductTower(tf_keras.layers.Layer):
             training: whether dropout is on.
         """
         index = inputs["index"]
+        # Without an id a product is new: it has no popularity either.
+        aged = present(index, self.compute_dtype)
+        if training and self.config.id_dropout:
+            aged *= tf.cast(tf.random.uniform([tf.shape(index)[0], 1]) >= self.config.id_dropout, aged.dtype)
         total = tf.zeros([tf.shape(index)[0], self.config.width], self.compute_dtype)
         if self.config.ids:
-            ids = self.id_embedding(index) * present(index, self.compute_dtype)
-            if training and self.config.id_dropout:
-                kept = tf.random.uniform([tf.shape(index)[0], 1]) >= self.config.id_dropout
-                ids *= tf.cast(kept, ids.dtype)
-            total += ids
+            total += self.id_embedding(index) * aged
         if self.uses_text:
             total += self.text_output(self.text_hidden(self.text_dropout(self._text(inputs), training=training)))
         if self.config.attributes:
@@ -79,7 +80,8 @@ class ProductTower(tf_keras.layers.Layer):
             total += self.brand_embedding(brand) * present(brand, self.compute_dtype)
             for place, table in enumerate(self.bucket_embeddings):
                 bucket = inputs["buckets"][:, place]
-                total += table(bucket) * present(bucket, self.compute_dtype)
+                known = aged if BUCKETED[place] == POPULARITY else present(bucket, self.compute_dtype)
+                total += table(bucket) * known
         return tf.cast(total, tf.float32)
 
     def _text(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
