@@ -7,8 +7,9 @@ import numpy as np
 
 from tfrs_shop.manifest import Manifest
 
-# Numbers of a product that the tower reads as buckets; train_count is its popularity.
-BUCKETED = ("price", "rating_mean", "rating_count", "sales_rank", "train_count")
+POPULARITY = "train_count"
+# Numbers of a product that the tower reads as buckets.
+BUCKETED = ("price", "rating_mean", "rating_count", "sales_rank", POPULARITY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,9 @@ class Catalogue:
         buckets: ``[products + 1, len(BUCKETED)]`` int32, 0 missing, else 1 + the number of quantiles below.
         price: ``[products + 1]`` float32, NaN missing.
         train_count: ``[products + 1]`` int64, events of the training split.
+
+    A product without training events is new: it has no popularity (bucket 0), and no id embedding, which would be
+    untrained noise.
     """
 
     product_id: np.ndarray
@@ -44,8 +48,8 @@ class Catalogue:
         return len(self.product_id) - 1
 
     def features(self) -> dict[str, np.ndarray]:
-        """Return what the product tower reads, by the names of its inputs."""
-        index = np.arange(self.size + 1, dtype=np.int32)
+        """Return what the product tower reads, by the names of its inputs; a new product has ``index`` 0."""
+        index = np.where(self.train_count > 0, np.arange(self.size + 1), 0).astype(np.int32)
         return {
             "index": index,
             "text_vector": self.text_vector,
@@ -85,9 +89,10 @@ def build_catalogue(
         if width:
             vectors[place] = row["text_vector"]
         numbers[place] = [row[name] for name in BUCKETED]
+    counts = np.nan_to_num(numbers[:, BUCKETED.index(POPULARITY)]).astype(np.int64)
+    numbers[counts == 0, BUCKETED.index(POPULARITY)] = np.nan
     buckets = np.stack([bucketize(numbers[:, i], bucket_edges(manifest, name)) for i, name in enumerate(BUCKETED)], 1)
     buckets[0] = 0
-    counts = np.nan_to_num(numbers[:, BUCKETED.index("train_count")]).astype(np.int64)
     return Catalogue(
         product_id=text["product_id"],
         title=text["title"],

@@ -95,11 +95,15 @@ class RankingConfig:
 
     Attributes:
         weight: of its loss beside the retrieval loss; 0 leaves the head untrained.
+        behavior_weight: of each behaviour's loss among the tasks; ``null``: by its learned uncertainty.
+        rating_weight: of the rating's loss among the tasks; ``null``: by its learned uncertainty.
         units: of its hidden layer.
         shared_gradient: whether its loss also moves the towers; if not, retrieval cannot suffer from it.
     """
 
     weight: float = 1.0
+    behavior_weight: float | None = None
+    rating_weight: float | None = None
     units: int = 128
     shared_gradient: bool = False
 

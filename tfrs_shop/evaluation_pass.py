@@ -66,10 +66,18 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
         found = {"scores": scores, "ranks": ranks_of(scores, rows, exclude_seen)}
         if judge_pairs:
             kind = rows["label_event_type"] - 1
-            chosen, found["predicted_rating"] = model.ranking_head(queries, tf.gather(vectors, rows["label"]))
-            sampled, _ = model.ranking_head(queries, tf.gather(vectors, others))
+            history, products = rows["history_product"], tf.gather(vectors, rows["label"])
+            chosen, sampled = (
+                model.ranking_head(queries, products),
+                model.ranking_head(queries, tf.gather(vectors, others)),
+            )
             found["chosen"] = tf.gather(chosen, kind, batch_dims=1)
             found["sampled"] = tf.gather(sampled, kind, batch_dims=1)
+            known = tf.cast(history > 0, tf.float32)[..., None]
+            found["predicted_rating"] = model.rating_head(
+                {"index": rows["label"][:, None], "vector": products[:, None]},
+                {"index": history, "vector": tf.gather(vectors, history) * known, "rating": rows["history_rating"]},
+            )[:, 0]
         return found
 
     columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Ranked)}

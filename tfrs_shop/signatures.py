@@ -205,7 +205,7 @@ class ShopSignatures(tf.Module):
         query = self._query(self._stored(user))
         shape = tf.shape(products)
         queries = tf.repeat(query, shape[1], axis=0)
-        logits, _ = self.ranking_head(queries, tf.reshape(tf.gather(self.vectors, products), [shape[0] * shape[1], -1]))
+        logits = self.ranking_head(queries, tf.reshape(tf.gather(self.vectors, products), [shape[0] * shape[1], -1]))
         chance = tf.reshape(tf.reduce_max(tf.sigmoid(logits), 1), shape)
         scores, order = tf.math.top_k(tf.where(products > 0, chance, 0.0), k=shape[1])
         return {

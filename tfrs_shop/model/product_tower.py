@@ -4,6 +4,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
+from tfrs_shop.catalogue import BUCKETED, POPULARITY
 from tfrs_shop.config import TowerConfig
 from tfrs_shop.model.layers import EMBEDDING_DEVIATION, centred, embedding, present, small
 
@@ -67,13 +68,13 @@ class ProductTower(tf_keras.layers.Layer):
             training: whether dropout is on.
         """
         index = inputs["index"]
+        # Without an id a product is new: it has no popularity either.
+        aged = present(index, self.compute_dtype)
+        if training and self.config.id_dropout:
+            aged *= tf.cast(tf.random.uniform([tf.shape(index)[0], 1]) >= self.config.id_dropout, aged.dtype)
         parts = []
         if self.config.ids:
-            ids = self.id_embedding(index) * present(index, self.compute_dtype)
-            if training and self.config.id_dropout:
-                kept = tf.random.uniform([tf.shape(index)[0], 1]) >= self.config.id_dropout
-                ids *= tf.cast(kept, ids.dtype)
-            parts.append(ids)
+            parts.append(self.id_embedding(index) * aged)
         if self.uses_text:
             text = tf.cast(centred(inputs["text_vector"], self.text_mean), self.compute_dtype)
             parts.append(self.text_output(self.text_hidden(self.text_dropout(text, training=training))))
@@ -83,7 +84,8 @@ class ProductTower(tf_keras.layers.Layer):
             parts.append(self.brand_embedding(brand) * present(brand, self.compute_dtype))
             for place, table in enumerate(self.bucket_embeddings):
                 bucket = inputs["buckets"][:, place]
-                parts.append(table(bucket) * present(bucket, self.compute_dtype))
+                known = aged if BUCKETED[place] == POPULARITY else present(bucket, self.compute_dtype)
+                parts.append(table(bucket) * known)
         if not parts:
             return tf.zeros([tf.shape(index)[0], self.config.width])
         total = tf.add_n(parts)

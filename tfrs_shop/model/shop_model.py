@@ -14,7 +14,8 @@ from tfrs_shop.model.in_batch import in_batch_loss
 from tfrs_shop.model.negatives import NegativeSampler, contains, mined, softmax_loss
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
-from tfrs_shop.model.ranking_head import RankingHead
+from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
+from tfrs_shop.model.rating_head import RatingHead
 from tfrs_shop.transitions import TransitionScorer, mix
 
 FULL_SOFTMAX_LIMIT = 50_000
@@ -62,8 +63,14 @@ class ShopModel(tfrs.Model):
             profile_sizes=data.profile_sizes,
             name="query_tower",
         )
+        ranking = config.ranking
+        kinds = len(values["event_type"])
         rating_mean = data.manifest.statistics.get("event_rating", {}).get("mean", 0.0)
-        self.ranking_head = RankingHead(config.ranking, len(values["event_type"]), rating_mean, name="ranking_head")
+        self.ranking_head = RankingHead(ranking, kinds, name="ranking_head")
+        self.rating_head = RatingHead(
+            ranking, catalogue.size, config.towers.max_history, rating_mean, name="rating_head"
+        )
+        self.task_weights = TaskWeights([ranking.behavior_weight] * kinds + [ranking.rating_weight], name="tasks")
         if config.retrieval.hard_negatives and not self.full_softmax:
             # Each replica keeps its own: no step waits for another.
             shared = {
@@ -75,11 +82,6 @@ class ShopModel(tfrs.Model):
             self.mining_vectors = tf.Variable(
                 tf.zeros([self.products + 1, config.towers.width]), name="mining_vectors", **shared
             )
-        # No reduction: Keras' own mean is refused under tf.distribute.
-        self.behavior_task = tfrs.tasks.Ranking(
-            tf_keras.losses.BinaryCrossentropy(from_logits=True, reduction="none"), name="behavior"
-        )
-        self.rating_task = tfrs.tasks.Ranking(tf_keras.losses.MeanSquaredError(reduction="none"), name="rating")
         self.mean_loss = tf_keras.metrics.Mean(name="loss")
         self.validation = {
             name: tf_keras.metrics.Mean(name=name)
@@ -151,15 +153,13 @@ class ShopModel(tfrs.Model):
         asked = label > 0
         vectors, rows_of, targets = self._needed_vectors(history, tf.boolean_mask(label, asked), training)
         known = tf.cast(history > 0, tf.float32)[..., None]
-        queries = self.query_vectors(inputs, tf.gather(vectors, rows_of(history)) * known, training)
-        queries = tf.boolean_mask(queries, asked)
+        history_vectors = tf.gather(vectors, rows_of(history)) * known
+        queries = tf.boolean_mask(self.query_vectors(inputs, history_vectors, training), asked)
         loss = self._retrieval_loss(queries, vectors, targets, label, training)
         if self.config.ranking.weight:
+            products = tf.gather(vectors, targets)
             loss += self.config.ranking.weight * self._ranking_loss(
-                queries,
-                tf.gather(vectors, targets),
-                tf.boolean_mask(inputs["label_event_type"], asked),
-                tf.boolean_mask(inputs["label_rating"], asked),
+                inputs, queries, products, history_vectors, training
             )
         return loss / _replicas() if training else loss
 
@@ -239,7 +239,8 @@ class ShopModel(tfrs.Model):
         asked = tf.boolean_mask(label, label > 0)
         count = tf.cast(tf.maximum(tf.shape(queries)[0], 1), tf.float32)
         if self.full_softmax:
-            logits = tf.matmul(queries, vectors[1:], transpose_b=True) / self.temperature
+            # A new product is no negative: no event ever could have been of it, so all would push it down.
+            logits = tf.matmul(queries, vectors[1 : self._tables.asked + 1], transpose_b=True) / self.temperature
             smoothing = self.config.retrieval.label_smoothing
             loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets - 1, logits)
             if smoothing:
@@ -299,21 +300,42 @@ class ShopModel(tfrs.Model):
         self.mining_step.assign_add(1)
         return vectors
 
-    def _ranking_loss(self, queries: tf.Tensor, products: tf.Tensor, kinds: tf.Tensor, ratings: tf.Tensor) -> tf.Tensor:
+    def _ranking_loss(
+        self,
+        inputs: dict[str, tf.Tensor],
+        queries: tf.Tensor,
+        products: tf.Tensor,
+        history_vectors: tf.Tensor,
+        training: bool,
+    ) -> tf.Tensor:
+        """Return the weighted sum of the behaviours' and the rating's mean losses.
+
+        ``queries`` and ``products`` ``[asked, width]`` are of the labelled positions only.
+        """
         if not self.config.ranking.shared_gradient:
             queries, products = tf.stop_gradient(queries), tf.stop_gradient(products)
+            history_vectors = tf.stop_gradient(history_vectors)
+        label = inputs["label"]
         # A product that another position asked for, mostly another user's, stands for one that was not chosen.
         others = tf.gather(products, tf.random.shuffle(tf.range(tf.shape(products)[0])))
-        logits, _ = self.ranking_head(queries, others)
-        not_chosen = self.behavior_task(tf.zeros_like(logits), logits)
-        logits, rating = self.ranking_head(queries, products)
-        chosen = self.behavior_task(tf.one_hot(kinds - 1, tf.shape(logits)[1]), logits)
-        rated = tf.cast(~tf.math.is_nan(ratings), tf.float32)
-        clean = tf.where(rated > 0, ratings, tf.zeros_like(ratings))
-        squared = self.rating_task(clean[:, None], rating[:, None], sample_weight=rated)
-        return tf.math.divide_no_nan(
-            tf.reduce_sum(chosen + not_chosen + squared), tf.cast(tf.shape(queries)[0], tf.float32)
+        not_chosen = self.ranking_head(queries, others)
+        chosen = self.ranking_head(queries, products)
+        happened = tf.one_hot(tf.boolean_mask(inputs["label_event_type"], label > 0) - 1, tf.shape(chosen)[1])
+        entropy = tf.nn.sigmoid_cross_entropy_with_logits
+        behaviors = tf.reduce_mean(entropy(happened, chosen) + entropy(tf.zeros_like(chosen), not_chosen), 0)
+        shape = tf.shape(history_vectors)
+        expected = self.rating_head(
+            {"index": label, "vector": tf.scatter_nd(tf.cast(tf.where(label > 0), tf.int32), products, shape)},
+            {"index": inputs["history_product"], "vector": history_vectors, "rating": inputs["history_rating"]},
+            each_position=True,
+            training=training,
         )
+        rated = (label > 0) & ~tf.math.is_nan(inputs["label_rating"])
+        squared = tf.where(rated, tf.square(tf.where(rated, inputs["label_rating"], 0.0) - expected), 0.0)
+        count = tf.reduce_sum(tf.cast(rated, tf.float32))
+        rating = tf.math.divide_no_nan(tf.reduce_sum(squared), count)
+        # Half of the squared error, as of a normal distribution's likelihood.
+        return self.task_weights(tf.concat([behaviors, [rating / 2.0]], 0))
 
 
 def _replicas() -> int:
@@ -359,9 +381,12 @@ class _Tables:
         self.features = {name: tf.constant(value) for name, value in catalogue.features().items()}
         self.queries = tf.constant(data.query_vectors)
         self.transitions = TransitionScorer(data.transitions, config.transitions.events, config.transitions.decay)
-        # A product without a training event may still be drawn.
-        counts = np.maximum(catalogue.train_count.astype(np.float64), 0.5)
-        counts[0] = 0.0
+        # The vocabulary is in the order of training events, so the products that have any come first.
+        self.asked = int(np.count_nonzero(catalogue.train_count)) or catalogue.size
+        # A new product is no negative here either.
+        counts = catalogue.train_count.astype(np.float64)
+        if not counts.any():
+            counts[1:] = 1.0
         self.popularity = NegativeSampler(counts / counts.sum())
         even = np.minimum(counts, 1.0) > 0
         self.sampler = (
