@@ -82,6 +82,8 @@ def _fit(
             ),
             jit_compile=settings.xla,
         )
+    # A metric is already of all replicas; Keras would add up what each worker says it is.
+    model.distribute_reduction_method = "first"
     keeper = KeepBest(output, settings.patience, say, info.seconds, chief)
     if patience_is_out(keeper.history, settings.patience) or len(keeper.history) >= settings.epochs:
         return model
@@ -108,7 +110,7 @@ def _fit(
             AveragedWeights(),
             Progress(steps, settings.epochs, settings.log_every, say),
             keeper,
-            tf_keras.callbacks.TensorBoard(str(output / "logs"), update_freq=settings.log_every),
+            *([tf_keras.callbacks.TensorBoard(str(output / "logs"), update_freq=settings.log_every)] if chief else []),
             # Last, so that what it saves is what the others have seen.
             Backup(output / RESUME, settings.checkpoint_every, guard.check_weights),
         ],
@@ -133,9 +135,7 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
     say(f"Best epoch {finished.best_epoch}: {as_text(finished.metrics)}. Wrote {output} in {finished.seconds:.0f} s.")
 
 
-def training_batches(
-    windows: tf.data.Dataset, settings: TrainingConfig, rows: int, start: int = 0
-) -> tf.data.Dataset:
+def training_batches(windows: tf.data.Dataset, settings: TrainingConfig, rows: int, start: int = 0) -> tf.data.Dataset:
     """Return shuffled batches of `windows` without end; another order each pass, the same for a seed.
 
     Args:
@@ -148,9 +148,7 @@ def training_batches(
     first, skipped = divmod(start * size, rows)
 
     def one_pass(number: tf.Tensor) -> tf.data.Dataset:
-        return windows.shuffle(
-            min(rows, SHUFFLE_BUFFER), seed=settings.seed + number, reshuffle_each_iteration=False
-        )
+        return windows.shuffle(min(rows, SHUFFLE_BUFFER), seed=settings.seed + number, reshuffle_each_iteration=False)
 
     endless = tf.data.Dataset.range(first, sys.maxsize).flat_map(one_pass)
     return endless.skip(skipped).batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
@@ -192,9 +190,7 @@ class WarmupCosine(tf_keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup": self.warmup, "total": self.total}
 
 
-def _start(
-    output: Path, data: ShopData, config: Config, strategy: tf.distribute.Strategy, say: Say
-) -> RunInfo:
+def _start(output: Path, data: ShopData, config: Config, strategy: tf.distribute.Strategy, say: Say) -> RunInfo:
     refusal = None
     if is_chief(strategy):
         try:
@@ -225,7 +221,7 @@ def _lost_workers(settings: TrainingConfig, output: Path) -> Iterator[None]:
         if settings.strategy != "multi_worker":
             raise
         raise UserError(
-            f"{output}: another worker is lost ({str(error.message).splitlines()[0]}); "
+            f"{output}: another worker is lost ({type(error).__name__}); "
             "start all workers again with the same command, and they go on from the last checkpoint."
         ) from None
 
