@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tfrs_shop.config import Config
 from tfrs_shop.errors import UserError
 from tfrs_shop.settings import from_dict, load_yaml, to_dict
 
@@ -127,3 +128,21 @@ def test_shipped_settings_are_taken_by_name_and_a_near_miss_is_told() -> None:
     assert load_config("quality").towers.width > Config().towers.width
     with pytest.raises(UserError, match=r"--config qualty: no such file.*Did you mean 'quality'\?"):
         load_config("qualty")
+
+
+MISTYPED = [
+    (section.name, name) for section in dataclasses.fields(Config) for name in to_dict(getattr(Config(), section.name))
+]
+
+
+@pytest.mark.parametrize(("section", "name"), MISTYPED)
+def test_a_mistyped_setting_of_any_section_is_answered_with_its_name(section: str, name: str) -> None:
+    typed = name[:-1] if len(name) > 3 else name + "x"
+    with pytest.raises(UserError, match=rf"file: {section}: unknown setting '{typed}'\. Did you mean '{name}'\?"):
+        from_dict(Config, {section: {typed: 1}}, where="file")
+
+
+@pytest.mark.parametrize("section", [field.name for field in dataclasses.fields(Config)])
+def test_a_mistyped_section_is_answered_with_its_name(section: str) -> None:
+    with pytest.raises(UserError, match=f"unknown setting '{section[1:]}'. Did you mean '{section}'"):
+        from_dict(Config, {section[1:]: {}}, where="file")

@@ -21,6 +21,7 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.features import Feature, parsing_spec
 from tfrs_shop.manifest import Manifest, load_manifest
 from tfrs_shop.schema import is_target_type
+from tfrs_shop.ties import shuffled_ties
 from tfrs_shop.transitions import Transitions, build_transitions
 
 PARSE_BATCH = 1024
@@ -76,8 +77,13 @@ class ShopData:
         parsed = read_records(self.directory, self.manifest, "train")
         return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).unbatch().cache()
 
-    def evaluation_batches(self, split: str, length: int, batch_size: int = 256) -> tf.data.Dataset:
+    def evaluation_batches(
+        self, split: str, length: int, batch_size: int = 256, shuffle_ties: bool = False
+    ) -> tf.data.Dataset:
         """Return batches of the examples of `split`: what was known before the target, and the target.
+
+        With `shuffle_ties` the target is drawn among the events of its clock time, and ``tied`` and ``drawn_back`` of
+        ``tfrs_shop.ties.shuffled_ties`` are added.
 
         Returns:
             A dataset of dicts: ``history_product``, ``history_event_type`` and ``history_query`` are
@@ -88,10 +94,15 @@ class ShopData:
             ``label_event_type`` ``[batch]`` int32 and ``label_rating`` ``[batch]`` float32 are of the target;
             ``profile`` is ``[batch, attributes]`` int32; ``user_id`` ``[batch]`` string.
         """
-        tables = self.tables
+        tables, target_types = self.tables, self.target_types
 
         def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
-            return _evaluation_rows(batch, tables, self.profile_codes(batch), length)
+            if not shuffle_ties:
+                return _evaluation_rows(batch, tables, self.profile_codes(batch), length)
+            kinds = tables["event_type"].lookup(batch["history_event_type"])
+            batch = shuffled_ties(batch, tf.gather(tf.constant(target_types), kinds))
+            found = _evaluation_rows(batch, tables, self.profile_codes(batch), length)
+            return {**found, "tied": batch["tied"], "drawn_back": batch["drawn_back"]}
 
         parsed = read_records(self.directory, self.manifest, split, batch_size)
         return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

@@ -26,6 +26,7 @@ from tfrs_shop.transitions import mix
 __all__ = ["CUTOFFS", "choose_transition_weight", "evaluate", "ranking_metrics", "target_ranks", "write_json"]
 
 TRANSITION_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+TIES_SHOWN = ("tied", "drawn_from_training", "recall@10", "ndcg@10", "mrr")
 COMPARED = ("recall@10", "ndcg@10")
 
 
@@ -49,8 +50,8 @@ def evaluate(
         other: a model on the same data to test against.
 
     Returns:
-        Flat keys (``recall@10``, ...), and by parts ``intervals``, ``slices``, ``ranking`` and, with `other`,
-        ``compared``; see ``docs/evaluation.md``.
+        Flat keys (``recall@10``, ...), and by parts ``intervals``, ``slices``, ``ranking``, where clock times tie
+        ``ties_shuffled``, and with `other` ``compared``; see ``docs/evaluation.md``.
 
     Raises:
         UserError: the split has no examples.
@@ -72,6 +73,9 @@ def evaluate(
         "seconds": round(seconds, 2),
         **part_metrics(ranked, data),
     }
+    shuffled = ties_shuffled(model, data, split, exclude_seen, ranked.ranks)
+    if shuffled:
+        result["ties_shuffled"] = shuffled
     if other is not None:
         result["compared"] = compare(ranked, rank_split(other, data, split, exclude_seen))
     return result
@@ -114,6 +118,42 @@ def part_metrics(ranked: Ranked, data: ShopData) -> dict[str, Any]:
     }
 
 
+def ties_shuffled(
+    model: ShopModel, data: ShopData, split: str, exclude_seen: bool, ranks: np.ndarray
+) -> dict[str, Any]:
+    """Return the metrics of the target's rank where the target is drawn among the events of its clock time.
+
+    Args:
+        model, data, split, exclude_seen: as of `evaluate`.
+        ranks: ``[examples]`` of the targets as they stand in the data.
+
+    Returns:
+        ``examples``, ``tied`` (those with a choice), ``drawn_from_training`` (targets that the model was trained on)
+        and the keys of `ranking_metrics`; nothing where events have no clock times or none of a target is tied.
+    """
+    if data.manifest.order_by != "timestamp":
+        return {}
+    vectors = model.product_vectors()
+
+    @tf.function(reduce_retracing=True)
+    def ranked(rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        return model.target_ranks(vectors, rows, exclude_seen)
+
+    found, start, tied, from_training = ranks.copy(), 0, 0, 0
+    # By leave-one-out all but a user's last one or two targets were trained on; by time, equals are on one side.
+    held_out = {"test": 2, "validation": 1}.get(split, 0) if data.manifest.split["rule"] == "leave_one_out" else None
+    for rows in data.evaluation_batches(split, model.config.towers.max_history, shuffle_ties=True):
+        places = np.flatnonzero(rows["tied"])
+        if len(places):
+            found[start + places] = ranked({name: tf.gather(value, places) for name, value in rows.items()}).numpy()
+        start, tied = start + len(rows["tied"]), tied + len(places)
+        if held_out is not None:
+            from_training += int(np.sum(rows["drawn_back"].numpy() >= held_out))
+    if not tied:
+        return {}
+    return {"examples": start, "tied": tied, "drawn_from_training": from_training, **ranking_metrics(found)}
+
+
 def load_compared(directory: str | Path, data: ShopData) -> ShopModel:
     """Return the model of the run `directory`, to be tested against another on `data`.
 
@@ -143,6 +183,9 @@ def shown(result: dict[str, Any]) -> Iterator[str]:
     for name, value in result.items():
         if not isinstance(value, dict):
             yield f"{name}: {_shown(value)}"
+        elif name == "ties_shuffled":
+            row = {key: number for key, number in value.items() if key in TIES_SHOWN}
+            yield f"{name}: " + ", ".join(f"{key} {_shown(number)}" for key, number in row.items())
         elif value:
             yield f"{name}:"
             for part, numbers in value.items():

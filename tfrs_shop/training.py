@@ -82,6 +82,8 @@ def _fit(
             ),
             jit_compile=settings.xla,
         )
+    # A metric is already of all replicas; Keras would add up what each worker says it is.
+    model.distribute_reduction_method = "first"
     keeper = KeepBest(output, settings.patience, say, info.seconds, chief)
     if patience_is_out(keeper.history, settings.patience) or len(keeper.history) >= settings.epochs:
         return model
@@ -108,7 +110,7 @@ def _fit(
             AveragedWeights(),
             Progress(steps, settings.epochs, settings.log_every, say),
             keeper,
-            tf_keras.callbacks.TensorBoard(str(output / "logs"), update_freq=settings.log_every),
+            *([tf_keras.callbacks.TensorBoard(str(output / "logs"), update_freq=settings.log_every)] if chief else []),
             # Last, so that what it saves is what the others have seen.
             Backup(output / RESUME, settings.checkpoint_every, guard.check_weights),
         ],
@@ -219,7 +221,7 @@ def _lost_workers(settings: TrainingConfig, output: Path) -> Iterator[None]:
         if settings.strategy != "multi_worker":
             raise
         raise UserError(
-            f"{output}: another worker is lost ({str(error.message).splitlines()[0]}); "
+            f"{output}: another worker is lost ({type(error).__name__}); "
             "start all workers again with the same command, and they go on from the last checkpoint."
         ) from None
 
