@@ -1,68 +1,177 @@
-"""The whole path on Amazon Beauty, by the commands of the README: ``python -m benchmarks.beauty [--config quality]``.
+"""The whole path on Amazon Beauty, or on any shop's files, beside the baselines: ``python -m benchmarks.beauty``.
 
-Needs the data set beside the checkout (``../shared/data/amazon_beauty``, or TFRS_SHOP_DATA). Writes what each step
-took and reached into ``bench-results/beauty.json``, the baselines on the same split and evaluation among it.
+    python -m benchmarks.beauty --config quality --seeds 17 18 19 --ablation
+    python -m benchmarks.beauty --name other --events other/events.csv.gz --products other/products.jsonl.gz
+
+Beauty lies beside the checkout (``../shared/data/amazon_beauty``, or TFRS_SHOP_DATA). Each step is a process of its
+own. What each took and reached goes into ``bench-results/NAME[-CONFIG].json``, from which ``python -m
+benchmarks.tables`` makes the README's tables; the files of the steps stay in ``bench-results/NAME[-CONFIG]/``.
 """
 
 import argparse
+import dataclasses
 import json
 import os
-import resource
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from benchmarks.ranks import PROTOCOLS, SHOWN, compared, load_ranks, shown_metrics
+from benchmarks.steps import run_step
+from tfrs_shop.config import Config, load_config
+from tfrs_shop.settings import to_dict
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("TFRS_SHOP_DATA", ROOT.parent / "shared" / "data"))
-WORK = ROOT / "bench-results" / "beauty"
+RESULTS = ROOT / "bench-results"
+BASELINES = ("popularity", "item_knn", "transition_graph", "tutorial_two_tower", "sasrec")
+# The same settings but for these; every row is trained with the first seed.
+ABLATION: dict[str, dict[str, dict[str, Any]]] = {
+    "ids_only": {"towers": {"text": False, "attributes": False}},
+    "no_text": {"towers": {"text": False}},
+    "no_attributes": {"towers": {"attributes": False}},
+    "no_ids": {"towers": {"ids": False}},
+    "no_averaging": {"training": {"average": 0.0}},
+}
+CLI = "tfrs_shop.cli"
 
 
-def step(name: str, *arguments: str) -> dict[str, float]:
-    """Run ``tfrs-shop ARGUMENTS`` and return its seconds and the peak memory of any step so far, in GB."""
-    print(f"\n$ tfrs-shop {' '.join(arguments)}", flush=True)
-    started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "tfrs_shop.cli", *arguments], check=True)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
-    return {"seconds": round(time.monotonic() - started, 1), "peak_gb_so_far": round(peak, 2)}
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """One benchmark: where it works, what it trains, and whether its steps are processes of their own."""
+
+    work: Path
+    data: Path
+    config: Config
+    in_process: bool = False
+    epochs: int | None = None
+
+    def step(self, module: str, *arguments: str | Path) -> dict[str, float]:
+        """Run a step and return what it took."""
+        return run_step(module, *map(str, arguments), in_process=self.in_process)
+
+    def train(self, name: str, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Train with `changes` to the settings and return what it took and reached; its run is ``runs/NAME``."""
+        settings = to_dict(self.config)
+        for section, values in changes.items():
+            settings[section] |= values
+        file, run = self.work / "configs" / f"{name}.yaml", self.work / "runs" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump(settings, sort_keys=False))
+        took = self.step(CLI, "train", "--data", self.data, "--output", run, "--config", file)
+        self.step("benchmarks.ranks", "--run", run, "--output", self.work / "ranks" / name)
+        info = json.loads((run / "run.json").read_text())
+        found = {kind: self.ranks(f"{name}/{kind}") for kind in ("mixed", "alone")}
+        return {
+            "train": took,
+            "transition_weight": info["transition_weight"],
+            "validation": info["metrics"],
+            **{kind: shown_metrics(ranks) for kind, ranks in found.items()},
+        }
+
+    def baseline(self, name: str) -> dict[str, Any]:
+        """Run a baseline and return what it took and reached."""
+        epochs = ("--epochs", str(self.epochs)) if self.epochs else ()
+        folder = self.work / "ranks"
+        took = self.step("benchmarks.baselines", self.data, "--only", name, "--output", folder, *epochs)
+        return {**json.loads((folder / f"{name}.json").read_text()), "step": took}
+
+    def ranks(self, name: str) -> dict[str, np.ndarray]:
+        """Return the kept ranks of a baseline, or of ``RUN/mixed`` or ``RUN/alone``."""
+        return load_ranks(self.work / "ranks" / f"{name}.npz")
 
 
-def main(config: str = "") -> None:
-    raw = SHARED / "amazon_beauty"
-    if not raw.is_dir():
-        print(f"beauty: left out, {raw} is not there")
+def bench(given: Bench, seeds: list[int], ablation: bool, index: str) -> dict[str, Any]:
+    """Train and evaluate the model and the baselines, and return everything."""
+    result: dict[str, Any] = {"config": to_dict(given.config), "seeds": {}, "steps": {}}
+    manifest = json.loads((given.data / "dataset.json").read_text())
+    result["data"] = {name: manifest["counts"][name] for name in ("users", "products", "examples")}
+    for seed in seeds:
+        result["seeds"][str(seed)] = given.train(f"seed{seed}", {"training": {"seed": seed}})
+    first = f"seed{seeds[0]}"
+    run = given.work / "runs" / first
+    result["steps"]["train"] = result["seeds"][str(seeds[0])]["train"]
+    for protocol, flags in zip(PROTOCOLS, ([], ["--exclude-seen"]), strict=True):
+        file = given.work / f"metrics-{protocol}.json"
+        took = given.step(CLI, "evaluate", "--run", run, "--split", "test", *flags, "--json", file)
+        result["steps"][f"evaluate, {protocol}"] = took
+        result[f"evaluate, {protocol}"] = json.loads(file.read_text())
+    models = given.work / "models" / "shop"
+    result["steps"]["export"] = given.step(CLI, "export", "--run", run, "--output", models, "--index", index)
+    result["index"] = json.loads((models / "1" / "assets.extra" / "bundle.json").read_text())["index"]
+    result["baselines"] = {name: given.baseline(name) for name in BASELINES}
+    result["mean"] = {kind: _mean([found[kind] for found in result["seeds"].values()]) for kind in ("mixed", "alone")}
+    result["compared"] = {name: compared(given.ranks(f"{first}/mixed"), given.ranks(name)) for name in BASELINES}
+    result["compared"]["alone"] = compared(given.ranks(f"{first}/mixed"), given.ranks(f"{first}/alone"))
+    if ablation:
+        result["ablation"] = {}
+        for name, changes in ABLATION.items():
+            row = given.train(name, {**changes, "training": {"seed": seeds[0], **changes.get("training", {})}})
+            tests = {
+                kind: compared(given.ranks(f"{first}/{kind}"), given.ranks(f"{name}/{kind}"))
+                for kind in ("mixed", "alone")
+            }
+            result["ablation"][name] = {**row, "compared": tests}
+    return result
+
+
+def _mean(metrics: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
+    return {
+        protocol: {name: float(np.mean([found[protocol][name] for found in metrics])) for name in SHOWN}
+        for protocol in PROTOCOLS
+    }
+
+
+def show_tests(result: dict[str, Any]) -> None:
+    """Print how the model differs from each baseline."""
+    for name, found in result["compared"].items():
+        for protocol in PROTOCOLS:
+            test = found[protocol]["ndcg@10"]
+            low, high = test["interval"]
+            print(
+                f"against {name}, {protocol}: NDCG@10 {test['difference']:+.4f} ({low:+.4f} to {high:+.4f}), "
+                f"p {test['p_value']:.4f}"
+            )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description="Measure the model and the baselines on a shop's files.")
+    beauty = SHARED / "amazon_beauty"
+    parser.add_argument("--name", default="beauty", help="of the result")
+    parser.add_argument("--events", default=str(beauty / "events.csv.gz"))
+    parser.add_argument("--products", default=str(beauty / "products.jsonl.gz"))
+    parser.add_argument("--data", type=Path, help="a data directory, in the place of these")
+    parser.add_argument("--config", default="", help="settings of tfrs-shop train")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[], help="of training; the config's own if not given")
+    parser.add_argument("--ablation", action="store_true", help="also train without each part")
+    parser.add_argument("--index", default="scann", help="of the exported bundle")
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--quick", action="store_true", help="a smoke run: two epochs, all in one process")
+    given = parser.parse_args(arguments)
+    if given.data is None and not Path(given.events).exists():
+        print(f"{given.name}: left out, {given.events} is not there")
         return
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir(parents=True)
-    data, run, models = str(WORK / "data"), str(WORK / "run"), str(WORK / "models" / "shop")
-    files = ["--events", str(raw / "events.csv.gz"), "--products", str(raw / "products.jsonl.gz")]
-    result: dict[str, object] = {}
-    result["preprocess"] = step("preprocess", "preprocess", *files, "--output", data)
-    result["train"] = step("train", "train", "--data", data, "--output", run, *(["--config", config] if config else []))
-    for protocol, exclude in (("all", []), ("exclude-seen", ["--exclude-seen"])):
-        for part, alone in (("", []), (", model alone", ["--transition-weight", "0"])):
-            path = str(WORK / "metrics.json")
-            step("evaluate", "evaluate", "--run", run, "--split", "test", *exclude, *alone, "--json", path)
-            result[protocol + part] = json.loads(Path(path).read_text())
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.baselines", data, "--json", str(WORK / "baselines.json")], check=True
-    )
-    result["baselines"] = json.loads((WORK / "baselines.json").read_text())
-    result["export"] = step("export", "export", "--run", run, "--output", models, "--index", "scann")
-    about = Path(models) / "1" / "assets.extra" / "bundle.json"
-    result["index"] = json.loads(about.read_text())["index"]
-    (WORK.parent / f"beauty{'-' + config if config else ''}.json").write_text(json.dumps(result, indent=2) + "\n")
-    print("\n| step | seconds | |\n| --- | --- | --- |")
-    for name in ("preprocess", "train", "export"):
-        print(f"| {name} | {result[name]['seconds']:.0f} | |")  # type: ignore[index]
-    for protocol in ("all", "exclude-seen", "all, model alone", "exclude-seen, model alone"):
-        metrics = result[protocol]
-        print(f"| evaluate, {protocol} | | Recall@10 {metrics['recall@10']:.4f}, NDCG@10 {metrics['ndcg@10']:.4f} |")  # type: ignore[index]
-    print(f"| ScaNN against exact | | recall@10 {result['index']['recall@10']:.4f} |")  # type: ignore[index]
+    name = given.name + (f"-{Path(given.config).stem}" if given.config else "")
+    work = given.output / name
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    took = None
+    if given.data is None:
+        files = ["--events", given.events, "--products", given.products, "--output", str(work / "data")]
+        took = run_step(CLI, "preprocess", *files, in_process=given.quick)
+    config = load_config(given.config)
+    if given.quick:
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
+    setting = Bench(work, given.data or work / "data", config, given.quick, 2 if given.quick else None)
+    result = bench(setting, given.seeds or [config.training.seed], given.ablation, given.index)
+    if took is not None:
+        result["steps"] = {"preprocess": took, **result["steps"]}
+    (given.output / f"{name}.json").write_text(json.dumps({"name": name, **result}, indent=2) + "\n")
+    show_tests(result)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Measure the whole path on Amazon Beauty.")
-    parser.add_argument("--config", default="", help="settings of tfrs-shop train")
-    main(parser.parse_args().config)
+    main()
