@@ -8,6 +8,8 @@ import numpy as np
 from tfrs_shop.manifest import Manifest
 
 POPULARITY = "train_count"
+# A word that fewer products have tells no two of them to be alike.
+LEAST_PRODUCTS = 3
 # Numbers of a product that the tower reads as buckets.
 BUCKETED = ("price", "rating_mean", "rating_count", "sales_rank", POPULARITY)
 
@@ -22,6 +24,8 @@ class Catalogue:
         text_vector: ``[products + 1, text width]`` float32; zeros where no text was encoded. Width 0: none was.
         category: ``[products + 1, depth]`` int32, vocabulary indices of the path's prefixes, 0 padded.
         brand: ``[products + 1]`` int32, 0 unknown.
+        words: ``[products + 1, most]`` int32, vocabulary indices of the words of title, brand and category, each once,
+            0 padded; words of fewer than three products are left out.
         buckets: ``[products + 1, len(BUCKETED)]`` int32, 0 missing, else 1 + the number of quantiles below.
         price: ``[products + 1]`` float32, NaN missing.
         train_count: ``[products + 1]`` int64, events of the training split.
@@ -38,6 +42,7 @@ class Catalogue:
     text_vector: np.ndarray
     category: np.ndarray
     brand: np.ndarray
+    words: np.ndarray
     buckets: np.ndarray
     price: np.ndarray
     train_count: np.ndarray
@@ -55,6 +60,7 @@ class Catalogue:
             "text_vector": self.text_vector,
             "category": self.category,
             "brand": self.brand,
+            "words": self.words,
             "buckets": self.buckets,
         }
 
@@ -102,6 +108,7 @@ def build_catalogue(
         text_vector=vectors,
         category=category,
         brand=brand,
+        words=_words(rows, indices, vocabularies["words"]),
         buckets=buckets,
         price=numbers[:, 0].astype(np.float32),
         train_count=counts,
@@ -116,3 +123,14 @@ def bucket_edges(manifest: Manifest, name: str) -> np.ndarray:
 def bucketize(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the bucket of each value: 0 for NaN, else 1 + the number of edges below it. int32."""
     return np.where(np.isnan(values), 0, 1 + np.searchsorted(edges, values)).astype(np.int32)
+
+
+def _words(rows: list[dict[str, Any]], products: dict[bytes, int], vocabulary: dict[bytes, int]) -> np.ndarray:
+    found = {products[row["product_id"]]: sorted({vocabulary.get(word, 0) for word in row["words"]}) for row in rows}
+    count = np.bincount([word for words in found.values() for word in words] + [0], minlength=len(vocabulary) + 1)
+    count[0] = 0
+    kept = {place: [word for word in words if count[word] >= LEAST_PRODUCTS] for place, words in found.items()}
+    table = np.zeros((len(products) + 1, max([len(words) for words in kept.values()] + [1])), np.int32)
+    for place, words in kept.items():
+        table[place, : len(words)] = words
+    return table

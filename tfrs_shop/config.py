@@ -22,12 +22,13 @@ class TowerConfig:
         id_dropout: share of products whose id embedding is left out in a training step, so that the model learns
             to do without: a new product has none.
         max_history: events of a history that the query tower reads, the newest.
-        ids, text, attributes: whether the product tower uses its id embedding, its text vector, and its category,
-            brand and numbers.
+        ids, text, words, attributes: whether the product tower uses its id embedding, its text vector, its words, and
+            its category, brand and numbers.
         fusion: how the product tower joins its parts: their ``sum``, or the sum and a ``cross`` network over them
             (DCN V2, Wang et al., WWW 2021).
         recency, behavior_text, profile: whether the query tower uses the times between events, the mean text vector of
             the history, and the user's attributes.
+        repeats: learn how much likelier, or less likely, a product of the history is to come again.
         normalize: scores are cosines divided by the temperature; else dot products.
     """
 
@@ -40,11 +41,13 @@ class TowerConfig:
     max_history: int = 20
     ids: bool = True
     text: bool = True
+    words: bool = True
     attributes: bool = True
     fusion: Literal["sum", "cross"] = "sum"
     recency: bool = True
     behavior_text: bool = True
     profile: bool = True
+    repeats: bool = True
     normalize: bool = True
 
     def __post_init__(self) -> None:

@@ -22,6 +22,8 @@ def softmax_loss(
     temperature: float,
     expected: tf.Tensor | None = None,
     hidden: tf.Tensor | None = None,
+    bonus: tf.Tensor | None = None,
+    more: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Return ``[queries]`` float32: minus the log of each target's share in the softmax.
 
@@ -32,14 +34,17 @@ def softmax_loss(
         temperature: divides the scores.
         expected: ``[negatives]`` float32, how often each was expected to be drawn; None: no correction.
         hidden: ``[queries, negatives]`` bool, those that are no negatives of a query.
+        bonus: ``[queries]`` float32, added to the target's score before it is divided.
+        more: ``[queries, some]`` float32 scores, divided already, of negatives that are a query's own.
     """
-    own = tf.reduce_sum(queries * positives, 1, keepdims=True) / temperature
+    own = tf.reduce_sum(queries * positives, 1, keepdims=True)
+    own = (own if bonus is None else own + bonus[:, None]) / temperature
     others = tf.matmul(queries, negatives, transpose_b=True) / temperature
     if expected is not None:
         others -= tf.math.log(expected)
     if hidden is not None:
         others = tf.where(hidden, HIDDEN, others)
-    logits = tf.concat([own, others], 1)
+    logits = tf.concat([own, others] if more is None else [own, others, more], 1)
     return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros_like(logits[:, 0], tf.int32), logits)
 
 

@@ -19,6 +19,7 @@ class ProductTower(tf_keras.layers.Layer):
     Args:
         config: sizes, dropout, and which parts are used.
         products: number of products, without the padding row.
+        words: number of words.
         categories: number of category prefixes.
         brands: number of brands.
         bucket_sizes: number of buckets of each product number, 0 for "missing" included.
@@ -29,6 +30,7 @@ class ProductTower(tf_keras.layers.Layer):
         self,
         config: TowerConfig,
         products: int,
+        words: int,
         categories: int,
         brands: int,
         bucket_sizes: list[int],
@@ -53,6 +55,9 @@ class ProductTower(tf_keras.layers.Layer):
             self.bucket_embeddings = [
                 embedding(size, config.width, f"bucket{i}") for i, size in enumerate(bucket_sizes)
             ]
+        if config.words:
+            # Zeros: a word that no product of the training has stays without effect.
+            self.words = self.add_weight("words", [words + 1, config.width], tf.float32, "zeros")
         self.uses_text = uses_text
         if config.fusion == "cross":
             self.cross = tfrs.layers.feature_interaction.Cross(projection_dim=config.width, name="cross")
@@ -63,8 +68,8 @@ class ProductTower(tf_keras.layers.Layer):
 
         Args:
             inputs: ``index`` ``[products]`` int32 (0: no id embedding), ``text_vector`` ``[products, text width]``,
-                ``category`` ``[products, depth]`` int32, ``brand`` ``[products]`` int32,
-                ``buckets`` ``[products, numbers]`` int32.
+                ``words`` ``[products, most]`` int32, ``category`` ``[products, depth]`` int32,
+                ``brand`` ``[products]`` int32, ``buckets`` ``[products, numbers]`` int32.
             training: whether dropout is on.
         """
         index = inputs["index"]
@@ -78,6 +83,8 @@ class ProductTower(tf_keras.layers.Layer):
         if self.uses_text:
             text = tf.cast(centred(inputs["text_vector"], self.text_mean), self.compute_dtype)
             parts.append(self.text_output(self.text_hidden(self.text_dropout(text, training=training))))
+        if self.config.words:
+            parts.append(tf.cast(self._words(inputs["words"]), self.compute_dtype))
         if self.config.attributes:
             category, brand = inputs["category"], inputs["brand"]
             parts.append(tf.reduce_sum(self.category_embedding(category) * present(category, self.compute_dtype), 1))
@@ -93,3 +100,11 @@ class ProductTower(tf_keras.layers.Layer):
             # In units of what the parts start with, or their products would be too small to learn from.
             total += self.cross_output(self.cross(tf.concat(parts, 1) / EMBEDDING_DEVIATION))
         return tf.cast(total, tf.float32)
+
+    def _words(self, words: tf.Tensor) -> tf.Tensor:
+        """Return ``[products, width]``: the sum of the words' vectors, divided by the root of their number."""
+        present_at = tf.where(words > 0)
+        shape = tf.shape(words, tf.int64)
+        sparse = tf.SparseTensor(present_at, tf.gather_nd(words, present_at), shape)
+        found = tf.nn.safe_embedding_lookup_sparse(self.words, sparse, combiner="sqrtn")
+        return tf.ensure_shape(found, [None, self.config.width])

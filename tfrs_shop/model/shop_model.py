@@ -1,6 +1,6 @@
 """The model: query tower, product tower, retrieval and ranking, trained with plain ``compile`` and ``fit``."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -10,12 +10,14 @@ import tf_keras
 from tfrs_shop.catalogue import BUCKETED, bucket_edges
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.model.full_softmax import full_softmax_loss
 from tfrs_shop.model.in_batch import in_batch_loss
-from tfrs_shop.model.negatives import NegativeSampler, contains, mined, softmax_loss
+from tfrs_shop.model.negatives import HIDDEN, NegativeSampler, contains, mined, softmax_loss
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
 from tfrs_shop.model.rating_head import RatingHead
+from tfrs_shop.model.repeats import RepeatBias, added_at, latest, without_repeats
 from tfrs_shop.transitions import TransitionScorer, mix
 
 FULL_SOFTMAX_LIMIT = 50_000
@@ -49,6 +51,7 @@ class ShopModel(tfrs.Model):
         self.product_tower = ProductTower(
             config.towers,
             products=catalogue.size,
+            words=len(values["words"]),
             categories=len(values["category"]),
             brands=len(values["brand"]),
             bucket_sizes=[len(bucket_edges(data.manifest, name)) + 2 for name in BUCKETED],
@@ -63,6 +66,8 @@ class ShopModel(tfrs.Model):
             profile_sizes=data.profile_sizes,
             name="query_tower",
         )
+        if config.towers.repeats:
+            self.repeats = RepeatBias(config.towers.max_history, len(values["event_type"]), name="repeats")
         ranking = config.ranking
         kinds = len(values["event_type"])
         rating_mean = data.manifest.statistics.get("event_rating", {}).get("mean", 0.0)
@@ -154,8 +159,10 @@ class ShopModel(tfrs.Model):
         vectors, rows_of, targets = self._needed_vectors(history, tf.boolean_mask(label, asked), training)
         known = tf.cast(history > 0, tf.float32)[..., None]
         history_vectors = tf.gather(vectors, rows_of(history)) * known
-        queries = tf.boolean_mask(self.query_vectors(inputs, history_vectors, training), asked)
-        loss = self._retrieval_loss(queries, vectors, targets, label, training)
+        queries = self.query_vectors(inputs, history_vectors, training)
+        past = self._past(inputs, queries, history_vectors, asked)
+        queries = tf.boolean_mask(queries, asked)
+        loss = self._retrieval_loss(queries, vectors, targets, label, past, training)
         if self.config.ranking.weight:
             products = tf.gather(vectors, targets)
             loss += self.config.ranking.weight * self._ranking_loss(
@@ -205,12 +212,26 @@ class ShopModel(tfrs.Model):
         """Return the model's log-softmax and the transition graph's scores, both ``[batch, products + 1]``."""
         logits = self.scores(vectors, rows, queries)[:, 1:] / self.temperature
         log_chance = tf.pad(tf.nn.log_softmax(logits), [[0, 0], [1, 0]], constant_values=-np.inf)
-        return log_chance, self._tables.transitions.scores(rows["history_product"], self.products)
+        follows = self._tables.transitions.scores(rows["history_product"], self.products)
+        if self.config.towers.repeats:
+            follows = without_repeats(rows["history_product"], self.last_repeats(rows) / self.temperature, follows)
+        return log_chance, follows
 
     def scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], queries: tf.Tensor | None = None) -> tf.Tensor:
-        """Return ``[batch, products + 1]`` float32: the query vector of the last position times each product vector."""
+        """Return ``[batch, products + 1]`` float32: the query vector of the last position times each product vector.
+
+        Those of the history's products are moved by what is learned of repeats.
+        """
         queries = self.last_queries(vectors, rows) if queries is None else queries
-        return tf.matmul(queries, vectors, transpose_b=True)
+        scores = tf.matmul(queries, vectors, transpose_b=True)
+        return (
+            added_at(rows["history_product"], self.last_repeats(rows), scores) if self.config.towers.repeats else scores
+        )
+
+    def last_repeats(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return ``[batch, history]`` float32: what is added to the scores of the history's products in the end."""
+        bias: tf.Tensor = self.repeats(rows["history_product"], rows["history_event_type"])[:, -1]
+        return bias
 
     def last_queries(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return ``[batch, width]`` float32: the query vector after the last event of each row."""
@@ -234,22 +255,31 @@ class ShopModel(tfrs.Model):
         return self.product_vectors(features, training=training), place
 
     def _retrieval_loss(
-        self, queries: tf.Tensor, vectors: tf.Tensor, targets: tf.Tensor, label: tf.Tensor, training: bool
+        self,
+        queries: tf.Tensor,
+        vectors: tf.Tensor,
+        targets: tf.Tensor,
+        label: tf.Tensor,
+        past: "Past | None",
+        training: bool,
     ) -> tf.Tensor:
         asked = tf.boolean_mask(label, label > 0)
         count = tf.cast(tf.maximum(tf.shape(queries)[0], 1), tf.float32)
         if self.full_softmax:
             # A new product is no negative: no event ever could have been of it, so all would push it down.
-            logits = tf.matmul(queries, vectors[1 : self._tables.asked + 1], transpose_b=True) / self.temperature
-            smoothing = self.config.retrieval.label_smoothing
-            loss = tf.nn.sparse_softmax_cross_entropy_with_logits(targets - 1, logits)
-            if smoothing:
-                uniform = tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)
-                loss = (1.0 - smoothing) * loss + smoothing * uniform
+            loss = full_softmax_loss(
+                queries,
+                vectors[1 : self._tables.asked + 1],
+                targets - 1,
+                temperature=self.temperature,
+                history=None if past is None else past.products - 1,
+                bias=None if past is None else past.bias,
+                label_smoothing=self.config.retrieval.label_smoothing,
+            )
             return tf.reduce_sum(loss) / count
         positives = tf.gather(vectors, targets)
         retrieval = self.config.retrieval
-        if self.in_batch and not retrieval.hard_negatives:
+        if self.in_batch and not retrieval.hard_negatives and past is None:
             total = in_batch_loss(
                 queries,
                 positives,
@@ -280,6 +310,13 @@ class ShopModel(tfrs.Model):
             negatives = tf.concat([negatives, self._vectors_of(hard, training)[0]], 0)
             expected = tf.concat([expected, tf.ones_like(hard, tf.float32)], 0)
             hidden = tf.concat([hidden, contains(following(label), hard, self.products + 1)], 1)
+        bonus = more = None
+        if past is not None:
+            # What is in the history is scored apart, with its bias, and is therefore no drawn or mined negative.
+            is_target = past.products == asked[:, None]
+            bonus = tf.reduce_sum(tf.where(is_target, past.bias, 0.0), 1)
+            more = tf.where(past.latest & ~is_target, past.scores / self.temperature, HIDDEN)
+            hidden |= tf.reduce_any((past.products[:, :, None] == products) & past.latest[:, :, None], 1)
         loss = softmax_loss(
             queries,
             positives,
@@ -287,8 +324,26 @@ class ShopModel(tfrs.Model):
             temperature=self.temperature,
             expected=expected if retrieval.logq else None,
             hidden=hidden,
+            bonus=bonus,
+            more=more,
         )
         return tf.reduce_sum(loss) / count
+
+    def _past(
+        self, inputs: dict[str, tf.Tensor], queries: tf.Tensor, history_vectors: tf.Tensor, asked: tf.Tensor
+    ) -> "Past | None":
+        """Return what came before each labelled position, where repeats are learned; `queries` are of all positions."""
+        if not self.config.towers.repeats:
+            return None
+        history = inputs["history_product"]
+        bias = self.repeats(history, inputs["history_event_type"])
+        scores = tf.matmul(queries, history_vectors, transpose_b=True) + bias
+        return Past(
+            products=tf.boolean_mask(tf.broadcast_to(history[:, None], tf.shape(bias)), asked),
+            bias=tf.boolean_mask(bias, asked),
+            latest=tf.boolean_mask(latest(history), asked),
+            scores=tf.boolean_mask(scores, asked),
+        )
 
     def _mining_vectors(self) -> tf.Tensor:
         """Return ``[products + 1, width]``: the product vectors as they were when they were last renewed."""
@@ -371,6 +426,22 @@ def following(label: tf.Tensor) -> tf.Tensor:
     length = tf.shape(label)[1]
     later = tf.linalg.band_part(tf.ones([length, length], tf.int32), 0, -1)
     return tf.boolean_mask(label[:, None] * later, label > 0)
+
+
+class Past(NamedTuple):
+    """What came before each labelled position.
+
+    Attributes:
+        products: ``[positions, history]`` int32.
+        bias: ``[positions, history]`` float32, see `RepeatBias`.
+        latest: ``[positions, history]`` bool, whether an event is the latest of its product.
+        scores: ``[positions, history]`` float32, with the bias, before they are divided by the temperature.
+    """
+
+    products: tf.Tensor
+    bias: tf.Tensor
+    latest: tf.Tensor
+    scores: tf.Tensor
 
 
 class _Tables:
