@@ -39,14 +39,16 @@ from tfrs_shop.workers import make_strategy, sharded_by_row
 settings = TrainingConfig(batch_size=16, strategy="multi_worker")
 strategy = make_strategy(settings)
 data = open_data(sys.argv[1])
+def own(rows):
+    return strategy.experimental_local_results(rows)[0].numpy()
 # 120 examples in batches of 50 are not a whole number of batches, nor of shares.
 for rows in strategy.experimental_distribute_dataset(
     sharded_by_row(data.evaluation_batches("validation", 10, 50).map(lambda rows: {"user_id": rows["user_id"]}))
 ):
-    print("validation", *(user.decode() for user in rows["user_id"].numpy()))
+    print("validation", *(user.decode() for user in own(rows["user_id"])))
 numbers = training_batches(tf.data.Dataset.range(64), settings, 64).take(4)
 for rows in strategy.experimental_distribute_dataset(sharded_by_row(numbers)):
-    print("training", *rows.numpy())
+    print("training", *own(rows))
 """
 
 
