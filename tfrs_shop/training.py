@@ -18,6 +18,7 @@ from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import choose_transition_weight
 from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
 from tfrs_shop.run import (
     RUN_NAME,
     RunInfo,
@@ -65,9 +66,13 @@ def train(data_directory: str | Path, output: str | Path, config: Config, say: S
     with _strategy(settings).scope():
         model = ShopModel(data, config)
         build(model, data)
+        schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs)
+        slow = model.text.trainable_weights if model.text is not None else []
         model.compile(
-            tf_keras.optimizers.Adam(
-                WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs),
+            TwoRatesAdam(
+                slow,
+                config.text.learning_rate / settings.learning_rate,
+                learning_rate=schedule,
                 global_clipnorm=settings.clip_norm,
                 use_ema=settings.average > 0,
                 ema_momentum=settings.average,
@@ -86,6 +91,7 @@ def train(data_directory: str | Path, output: str | Path, config: Config, say: S
                 str(output / "resume"), save_freq=settings.checkpoint_every or "epoch", delete_checkpoint=True
             ),
             AveragedWeights(),
+            *([RenewTexts()] if model.text is not None else []),
             Progress(steps, settings.epochs, settings.log_every, say),
             keeper,
             tf_keras.callbacks.TensorBoard(str(output / "logs"), update_freq=settings.log_every),

@@ -14,6 +14,7 @@ from tfrs_shop.model.negatives import NegativeSampler, contains, mined, softmax_
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead
+from tfrs_shop.model.text_tuning import TunedText
 from tfrs_shop.transitions import TransitionScorer, mix
 
 FULL_SOFTMAX_LIMIT = 50_000
@@ -43,6 +44,7 @@ class ShopModel(tfrs.Model):
         # In a plain object, so that Keras does not save the catalogue with the weights.
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
+        self.text = TunedText(data, config.text, name="text") if config.text.tuning != "frozen" else None
         text_mean = _text_mean(catalogue.text_vector)
         self.product_tower = ProductTower(
             config.towers,
@@ -91,13 +93,13 @@ class ShopModel(tfrs.Model):
     @property
     def full_softmax(self) -> bool:
         """Whether the retrieval loss is over all products."""
-        loss = self.config.retrieval.loss
-        return loss == "full_softmax" or (loss == "auto" and self.products <= FULL_SOFTMAX_LIMIT)
+        loss, small = self.config.retrieval.loss, self.products <= FULL_SOFTMAX_LIMIT
+        return loss == "full_softmax" or (loss == "auto" and small and self.text is None)
 
     @property
     def in_batch(self) -> bool:
         """Whether the negatives of the retrieval loss are the batch's own targets."""
-        return self.config.retrieval.loss == "in_batch"
+        return self.config.retrieval.loss in ("auto", "in_batch") and not self.full_softmax
 
     def product_vectors(self, features: dict[str, tf.Tensor] | None = None, training: bool = False) -> tf.Tensor:
         """Return ``[products, width]`` float32, unit length where scores are cosines.
@@ -106,7 +108,11 @@ class ShopModel(tfrs.Model):
             features: what the product tower reads; the whole catalogue, padding row included, if not given.
             training: whether dropout is on.
         """
-        vectors = self.product_tower(self._tables.features if features is None else features, training=training)
+        if features is None:
+            features = self._tables.features
+            if self.text is not None:
+                features = features | {"text_vector": tf.convert_to_tensor(self.text.vectors)}
+        vectors = self.product_tower(features, training=training)
         return tf.math.l2_normalize(vectors, 1) if self.config.towers.normalize else vectors
 
     def query_vectors(
@@ -206,15 +212,17 @@ class ShopModel(tfrs.Model):
         """Return product vectors, a function from product index to their rows, and the rows of the labels."""
         if self.full_softmax:
             return self.product_vectors(training=training), lambda index: index, label
-        vectors, place = self._vectors_of(tf.concat([tf.reshape(history, [-1]), label], 0), training)
-        count = tf.size(history)
-        rows = tf.reshape(place[:count], tf.shape(history))
-        return vectors, lambda _: rows, place[count:]
+        vectors, place = self._vectors_of(tf.concat([label, tf.reshape(history, [-1])], 0), training)
+        count = tf.size(label)
+        rows = tf.reshape(place[count:], tf.shape(history))
+        return vectors, lambda _: rows, place[:count]
 
     def _vectors_of(self, products: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the vectors of the distinct `products`, and the row of each of `products` in them."""
         distinct, place = tf.unique(products)
         features = {name: tf.gather(table, distinct) for name, table in self._tables.features.items()}
+        if self.text is not None:
+            features["text_vector"] = self.text(distinct, training=training)
         return self.product_vectors(features, training=training), place
 
     def _retrieval_loss(
