@@ -147,6 +147,8 @@ def restore_best(model: "ShopModel", directory: Path) -> None:
 
 def build(model: "ShopModel", data: "ShopData") -> None:
     """Make the model's weights, by asking it about one row."""
+    import tensorflow as tf
+
     row = zero_row(model, data)
     model.compute_loss(row, training=False)
     # Where it is not trained it still is a part of the bundle.
