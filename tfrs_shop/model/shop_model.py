@@ -10,7 +10,7 @@ import tf_keras
 from tfrs_shop.catalogue import BUCKETED, bucket_edges
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
-from tfrs_shop.model.negatives import NegativeSampler, contains, mined, softmax_loss
+from tfrs_shop.model.negatives import NegativeSampler, contains, following, mined, softmax_loss
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead
@@ -228,7 +228,6 @@ class ShopModel(tfrs.Model):
     def _retrieval_loss(
         self, queries: tf.Tensor, vectors: tf.Tensor, targets: tf.Tensor, label: tf.Tensor, training: bool
     ) -> tf.Tensor:
-        asked = tf.boolean_mask(label, label > 0)
         count = tf.cast(tf.maximum(tf.shape(queries)[0], 1), tf.float32)
         if self.full_softmax:
             logits = tf.matmul(queries, vectors[1:], transpose_b=True) / self.temperature
@@ -238,8 +237,12 @@ class ShopModel(tfrs.Model):
                 uniform = tf.reduce_logsumexp(logits, 1) - tf.reduce_mean(logits, 1)
                 loss = (1.0 - smoothing) * loss + smoothing * uniform
             return tf.reduce_sum(loss) / count
-        positives = tf.gather(vectors, targets)
+        return tf.reduce_sum(self._sampled_loss(queries, tf.gather(vectors, targets), label, training)) / count
+
+    def _sampled_loss(self, queries: tf.Tensor, positives: tf.Tensor, label: tf.Tensor, training: bool) -> tf.Tensor:
+        """Return ``[positions]`` float32: the loss of each labelled position against the batch's negatives."""
         retrieval = self.config.retrieval
+        asked = tf.boolean_mask(label, label > 0)
         if self.in_batch:
             # Every other position's target is a draw.
             products, negatives = asked, positives
@@ -257,11 +260,10 @@ class ShopModel(tfrs.Model):
             hard = mined(queries, self._mining_vectors(), retrieval.hard_negatives)
             # A mined product is there for sure: where it was drawn as well it is passed over.
             hidden |= tf.gather(tf.scatter_nd(hard[:, None], tf.ones_like(hard), [self.products + 1]), products) > 0
-            products = tf.concat([products, hard], 0)
             negatives = tf.concat([negatives, self._vectors_of(hard, training)[0]], 0)
             expected = tf.concat([expected, tf.ones_like(hard, tf.float32)], 0)
             hidden = tf.concat([hidden, contains(following(label), hard, self.products + 1)], 1)
-        loss = softmax_loss(
+        return softmax_loss(
             queries,
             positives,
             negatives,
@@ -269,7 +271,6 @@ class ShopModel(tfrs.Model):
             expected=expected if retrieval.logq else None,
             hidden=hidden,
         )
-        return tf.reduce_sum(loss) / count
 
     def _mining_vectors(self) -> tf.Tensor:
         """Return ``[products + 1, width]``: the product vectors as they were when they were last renewed."""
@@ -315,17 +316,6 @@ def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool =
         seen = tf.tensor_scatter_nd_update(tf.zeros_like(ahead), places, tf.ones_like(number))
         ahead *= 1 - seen * (1 - tf.one_hot(target, tf.shape(scores)[1], dtype=tf.int32))
     return tf.reduce_sum(ahead, 1) - 1
-
-
-def following(label: tf.Tensor) -> tf.Tensor:
-    """Return ``[positions, history]`` int32: of each labelled position its label and those that come after it.
-
-    Args:
-        label: ``[batch, history]`` int32, 0 where there is none.
-    """
-    length = tf.shape(label)[1]
-    later = tf.linalg.band_part(tf.ones([length, length], tf.int32), 0, -1)
-    return tf.boolean_mask(label[:, None] * later, label > 0)
 
 
 class _Tables:
