@@ -213,7 +213,7 @@ def minus_log_share(own: float, others: list[float]) -> float:
 @pytest.mark.parametrize("logq", [True, False])
 @pytest.mark.parametrize("remove", [True, False])
 def test_in_batch_loss_is_a_softmax_over_the_other_targets_of_the_batch(data, logq: bool, remove: bool) -> None:
-    retrieval = RetrievalConfig("in_batch", temperature=0.5, logq=logq, remove_accidental_hits=remove)
+    retrieval = RetrievalConfig("in_batch", temperature=0.5, logq=logq, remove_accidental_hits=remove, hard_negatives=0)
     model, rows = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
     queries, labels, _, vectors = labelled_positions(model, rows)
     assert len(set(labels)) < len(labels)
@@ -235,7 +235,12 @@ def test_sampled_softmax_loss_weighs_a_drawn_product_by_how_rarely_it_is_drawn(
     data, monkeypatch, sampling: str, remove: bool
 ) -> None:
     retrieval = RetrievalConfig(
-        "sampled_softmax", temperature=0.5, negatives=40, sampling=sampling, remove_accidental_hits=remove
+        "sampled_softmax",
+        temperature=0.5,
+        negatives=40,
+        sampling=sampling,
+        remove_accidental_hits=remove,
+        hard_negatives=0,
     )
     model, rows = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
     queries, labels, _, vectors = labelled_positions(model, rows)
@@ -258,7 +263,7 @@ def test_sampled_softmax_loss_weighs_a_drawn_product_by_how_rarely_it_is_drawn(
 def test_hard_negatives_are_the_nearest_products_and_never_what_the_user_went_on_to(
     data, monkeypatch, loss: str
 ) -> None:
-    retrieval = RetrievalConfig(loss, temperature=0.5, negatives=30, hard_negatives=3)
+    retrieval = RetrievalConfig(loss, temperature=0.5, negatives=30, sampling="uniform", hard_negatives=3)
     model, rows = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
     queries, labels, following, vectors = labelled_positions(model, rows)
     drawn = np.random.default_rng(3).integers(1, data.catalogue.size + 1, 30)

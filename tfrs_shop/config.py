@@ -61,8 +61,8 @@ class RetrievalConfig:
 
     Attributes:
         loss: ``full_softmax`` over all products; ``in_batch`` softmax over the targets of the batch;
-            ``sampled_softmax`` over products that are drawn for the batch; or ``auto``: full up to 50,000 products,
-            else sampled.
+            ``sampled_softmax`` over products that are drawn for the batch; or ``auto``: full up to 50,000 products
+            and with a frozen text encoder, else in-batch.
         temperature: divides the scores where they are cosines.
         label_smoothing: share of the label spread over all products (full softmax).
         negatives: sampled: products that are drawn for a batch.
@@ -81,7 +81,7 @@ class RetrievalConfig:
     sampling: Literal["uniform", "popularity"] = "popularity"
     logq: bool = True
     remove_accidental_hits: bool = True
-    hard_negatives: int = 0
+    hard_negatives: int = 4
     mined_every: int = 100
 
     def __post_init__(self) -> None:
@@ -90,6 +90,30 @@ class RetrievalConfig:
         for name, least in (("negatives", 1), ("hard_negatives", 0), ("mined_every", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"retrieval: {name} must be at least {least}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig:
+    """The encoder of product texts.
+
+    Attributes:
+        tuning: ``frozen``: its vectors are those of the data directory, and only the product tower's adapter of them
+            is trained; or its ``last_layers`` or the ``whole`` of it are trained with the model.
+        last_layers: transformer layers that ``last_layers`` trains.
+        learning_rate: the highest of the encoder; it rises and falls with that of the model.
+        texts: products of a batch, targets first, whose texts are encoded in a step; the others have the vectors that
+            their texts had at the last validation.
+    """
+
+    tuning: Literal["frozen", "last_layers", "whole"] = "frozen"
+    last_layers: int = 2
+    learning_rate: float = 2e-5
+    texts: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("last_layers", "texts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"text: {name} must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +203,20 @@ class Config:
     ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
     transitions: TransitionConfig = dataclasses.field(default_factory=TransitionConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    text: TextConfig = dataclasses.field(default_factory=TextConfig)
+
+    def __post_init__(self) -> None:
+        if self.text.tuning == "frozen":
+            return
+        if self.retrieval.loss == "full_softmax":
+            raise ValueError(
+                f"text: tuning {self.text.tuning} with retrieval.loss full_softmax would encode the whole catalogue in "
+                "every step; give retrieval.loss in_batch or sampled_softmax."
+            )
+        if not self.towers.text:
+            raise ValueError(f"text: tuning {self.text.tuning} needs towers.text, which is off")
+        if self.training.strategy != "one_device":
+            raise ValueError(f"text: tuning {self.text.tuning} works with training.strategy one_device only")
 
 
 def load_config(name_or_path: str) -> Config:

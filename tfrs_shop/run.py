@@ -230,8 +230,13 @@ def restore_best(model: "ShopModel", directory: Path, epoch: int) -> None:
 
 def build(model: "ShopModel", data: "ShopData") -> None:
     """Make the model's weights, by asking it about one row."""
+    import tensorflow as tf
+
     row = zero_row(model, data)
     model.compute_loss(row, training=False)
+    # Where it is not trained it still is a part of the bundle.
+    pair = tf.zeros([1, model.config.towers.width])
+    model.ranking_head(pair, pair)
     # Keras' own flag: BackupAndRestore restores only what is built.
     model.built = True
 

@@ -110,5 +110,9 @@ def category_prefixes(path: Iterable[str]) -> list[str]:
 
 def product_text(product: Product) -> str:
     """Return the text that the encoder reads for a product: title, brand, and category path."""
-    parts = (product["title"], product["brand"], CATEGORY_SEPARATOR.join(product["category"]))
-    return ". ".join(part for part in parts if part)
+    return joined_product_text(product["title"], product["brand"], CATEGORY_SEPARATOR.join(product["category"]))
+
+
+def joined_product_text(title: str, brand: str, category: str) -> str:
+    """Return what `product_text` returns, given the category path as one text."""
+    return ". ".join(part for part in (title, brand, category) if part)

@@ -20,6 +20,7 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import choose_transition_weight
 from tfrs_shop.finite import StopWhenNotFinite, not_finite
 from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
 from tfrs_shop.run import RunInfo, build, read_run, restore_best, start_run, write_run
 from tfrs_shop.workers import any_worker, is_chief, make_strategy, sharded_by_row
 
@@ -73,9 +74,13 @@ def _fit(
     with strategy.scope():
         model = ShopModel(data, config)
         build(model, data)
+        schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs)
+        slow = model.text.trainable_weights if model.text is not None else []
         model.compile(
-            tf_keras.optimizers.Adam(
-                WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs),
+            TwoRatesAdam(
+                slow,
+                config.text.learning_rate / settings.learning_rate,
+                learning_rate=schedule,
                 global_clipnorm=settings.clip_norm,
                 use_ema=settings.average > 0,
                 ema_momentum=settings.average,
@@ -108,6 +113,7 @@ def _fit(
         callbacks=[
             guard,
             AveragedWeights(),
+            *([RenewTexts()] if model.text is not None else []),
             Progress(steps, settings.epochs, settings.log_every, say),
             keeper,
             *([tf_keras.callbacks.TensorBoard(str(output / "logs"), update_freq=settings.log_every)] if chief else []),

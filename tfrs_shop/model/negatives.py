@@ -87,6 +87,17 @@ def mined(queries: tf.Tensor, vectors: tf.Tensor, count: int) -> tf.Tensor:
     return tf.unique(tf.reshape(tf.gather(pool, nearest), [-1]))[0]
 
 
+def following(label: tf.Tensor) -> tf.Tensor:
+    """Return ``[positions, history]`` int32: of each labelled position its label and those that come after it.
+
+    Args:
+        label: ``[batch, history]`` int32, 0 where there is none.
+    """
+    length = tf.shape(label)[1]
+    later = tf.linalg.band_part(tf.ones([length, length], tf.int32), 0, -1)
+    return tf.boolean_mask(label[:, None] * later, label > 0)
+
+
 def contains(lists: tf.Tensor, products: tf.Tensor, size: int) -> tf.Tensor:
     """Return ``[lists, products]`` bool: whether a list holds a product.
 

@@ -12,12 +12,13 @@ from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.full_softmax import full_softmax_loss
 from tfrs_shop.model.in_batch import in_batch_loss
-from tfrs_shop.model.negatives import HIDDEN, NegativeSampler, contains, mined, softmax_loss
+from tfrs_shop.model.negatives import HIDDEN, NegativeSampler, contains, following, mined, softmax_loss
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
 from tfrs_shop.model.rating_head import RatingHead
 from tfrs_shop.model.repeats import RepeatBias, added_at, latest, without_repeats
+from tfrs_shop.model.text_tuning import TunedText
 from tfrs_shop.transitions import TransitionScorer, mix
 
 FULL_SOFTMAX_LIMIT = 50_000
@@ -47,6 +48,7 @@ class ShopModel(tfrs.Model):
         # In a plain object, so that Keras does not save the catalogue with the weights.
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
+        self.text = TunedText(data, config.text, name="text") if config.text.tuning != "frozen" else None
         text_mean = _text_mean(catalogue.text_vector)
         self.product_tower = ProductTower(
             config.towers,
@@ -102,13 +104,13 @@ class ShopModel(tfrs.Model):
     @property
     def full_softmax(self) -> bool:
         """Whether the retrieval loss is over all products."""
-        loss = self.config.retrieval.loss
-        return loss == "full_softmax" or (loss == "auto" and self.products <= FULL_SOFTMAX_LIMIT)
+        loss, small = self.config.retrieval.loss, self.products <= FULL_SOFTMAX_LIMIT
+        return loss == "full_softmax" or (loss == "auto" and small and self.text is None)
 
     @property
     def in_batch(self) -> bool:
         """Whether the negatives of the retrieval loss are the batch's own targets."""
-        return self.config.retrieval.loss == "in_batch"
+        return self.config.retrieval.loss in ("auto", "in_batch") and not self.full_softmax
 
     def product_vectors(self, features: dict[str, tf.Tensor] | None = None, training: bool = False) -> tf.Tensor:
         """Return ``[products, width]`` float32, unit length where scores are cosines.
@@ -117,7 +119,11 @@ class ShopModel(tfrs.Model):
             features: what the product tower reads; the whole catalogue, padding row included, if not given.
             training: whether dropout is on.
         """
-        vectors = self.product_tower(self._tables.features if features is None else features, training=training)
+        if features is None:
+            features = self._tables.features
+            if self.text is not None:
+                features = features | {"text_vector": tf.convert_to_tensor(self.text.vectors)}
+        vectors = self.product_tower(features, training=training)
         return tf.math.l2_normalize(vectors, 1) if self.config.towers.normalize else vectors
 
     def query_vectors(
@@ -243,15 +249,17 @@ class ShopModel(tfrs.Model):
         """Return product vectors, a function from product index to their rows, and the rows of the labels."""
         if self.full_softmax:
             return self.product_vectors(training=training), lambda index: index, label
-        vectors, place = self._vectors_of(tf.concat([tf.reshape(history, [-1]), label], 0), training)
-        count = tf.size(history)
-        rows = tf.reshape(place[:count], tf.shape(history))
-        return vectors, lambda _: rows, place[count:]
+        vectors, place = self._vectors_of(tf.concat([label, tf.reshape(history, [-1])], 0), training)
+        count = tf.size(label)
+        rows = tf.reshape(place[count:], tf.shape(history))
+        return vectors, lambda _: rows, place[:count]
 
     def _vectors_of(self, products: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the vectors of the distinct `products`, and the row of each of `products` in them."""
         distinct, place = tf.unique(products)
         features = {name: tf.gather(table, distinct) for name, table in self._tables.features.items()}
+        if self.text is not None:
+            features["text_vector"] = self.text(distinct, training=training)
         return self.product_vectors(features, training=training), place
 
     def _retrieval_loss(
@@ -263,7 +271,6 @@ class ShopModel(tfrs.Model):
         past: "Past | None",
         training: bool,
     ) -> tf.Tensor:
-        asked = tf.boolean_mask(label, label > 0)
         count = tf.cast(tf.maximum(tf.shape(queries)[0], 1), tf.float32)
         if self.full_softmax:
             # A new product is no negative: no event ever could have been of it, so all would push it down.
@@ -277,8 +284,8 @@ class ShopModel(tfrs.Model):
                 label_smoothing=self.config.retrieval.label_smoothing,
             )
             return tf.reduce_sum(loss) / count
-        positives = tf.gather(vectors, targets)
-        retrieval = self.config.retrieval
+        positives, retrieval = tf.gather(vectors, targets), self.config.retrieval
+        asked = tf.boolean_mask(label, label > 0)
         if self.in_batch and not retrieval.hard_negatives and past is None:
             total = in_batch_loss(
                 queries,
@@ -289,6 +296,14 @@ class ShopModel(tfrs.Model):
                 remove_accidental_hits=retrieval.remove_accidental_hits,
             )
             return total / count
+        return tf.reduce_sum(self._sampled_loss(queries, positives, label, past, training)) / count
+
+    def _sampled_loss(
+        self, queries: tf.Tensor, positives: tf.Tensor, label: tf.Tensor, past: "Past | None", training: bool
+    ) -> tf.Tensor:
+        """Return ``[positions]`` float32: the loss of each labelled position against the batch's negatives."""
+        retrieval = self.config.retrieval
+        asked = tf.boolean_mask(label, label > 0)
         if self.in_batch:
             # Every other position's target is a draw.
             products, negatives = asked, positives
@@ -306,7 +321,6 @@ class ShopModel(tfrs.Model):
             hard = mined(queries, self._mining_vectors(), retrieval.hard_negatives)
             # A mined product is there for sure: where it was drawn as well it is passed over.
             hidden |= tf.gather(tf.scatter_nd(hard[:, None], tf.ones_like(hard), [self.products + 1]), products) > 0
-            products = tf.concat([products, hard], 0)
             negatives = tf.concat([negatives, self._vectors_of(hard, training)[0]], 0)
             expected = tf.concat([expected, tf.ones_like(hard, tf.float32)], 0)
             hidden = tf.concat([hidden, contains(following(label), hard, self.products + 1)], 1)
@@ -317,7 +331,7 @@ class ShopModel(tfrs.Model):
             bonus = tf.reduce_sum(tf.where(is_target, past.bias, 0.0), 1)
             more = tf.where(past.latest & ~is_target, past.scores / self.temperature, HIDDEN)
             hidden |= tf.reduce_any((past.products[:, :, None] == products) & past.latest[:, :, None], 1)
-        loss = softmax_loss(
+        return softmax_loss(
             queries,
             positives,
             negatives,
@@ -327,7 +341,6 @@ class ShopModel(tfrs.Model):
             bonus=bonus,
             more=more,
         )
-        return tf.reduce_sum(loss) / count
 
     def _past(
         self, inputs: dict[str, tf.Tensor], queries: tf.Tensor, history_vectors: tf.Tensor, asked: tf.Tensor
@@ -415,17 +428,6 @@ def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool =
     again = tf.pad(seen[:, 1:] == seen[:, :-1], [[0, 0], [1, 0]])
     counted = (tf.gather(scores, seen, batch_dims=1) >= own) & ~again & (seen > 0) & (seen != target[:, None])
     return ahead - tf.math.count_nonzero(counted, 1, dtype=tf.int32)
-
-
-def following(label: tf.Tensor) -> tf.Tensor:
-    """Return ``[positions, history]`` int32: of each labelled position its label and those that come after it.
-
-    Args:
-        label: ``[batch, history]`` int32, 0 where there is none.
-    """
-    length = tf.shape(label)[1]
-    later = tf.linalg.band_part(tf.ones([length, length], tf.int32), 0, -1)
-    return tf.boolean_mask(label[:, None] * later, label > 0)
 
 
 class Past(NamedTuple):
