@@ -99,11 +99,14 @@ def steps_table(result: dict[str, Any]) -> str:
 
 def speed_table(result: dict[str, Any]) -> str:
     """Return the speeds beside the tutorial's."""
-    rows = [(name, f"{speed:,.0f}") for name, speed in result["per second"].items()]
-    rows += [(f"ratio, {name}", f"{ratio:.1f}") for name, ratio in result["ratios"].items()]
+    units = ("second", "CPU second")
+    rows = [(name, *(f"{result[f'per {unit}'][name]:,.0f}" for unit in units)) for name in result["per second"]]
+    for name in result["ratios by second"]:
+        rows.append((f"ratio, {name}", *(f"{result[f'ratios by {unit}'][name]:.1f}" for unit in units)))
     for name, found in result["quality"].items():
-        rows.append((f"Recall@10 of the {name} after {result['epochs']} epochs", f"{found['all']['recall@10']:.4f}"))
-    return table(("plain two-tower", "examples or users a second"), rows)
+        recall = f"{found['all']['recall@10']:.4f}"
+        rows.append((f"Recall@10 of the {name} after {result['epochs']} epochs", recall, ""))
+    return table(("plain two-tower, examples or users", "a second", "a CPU second"), rows)
 
 
 def tables_of(result: dict[str, Any]) -> str:

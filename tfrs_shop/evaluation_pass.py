@@ -85,7 +85,7 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
         others = sampled_negatives(rows["label"].numpy(), train_count, random) if judge_pairs else rows["label"]
         found = dict(answers(rows, tf.convert_to_tensor(others)))
         seen = rows["seen_product"].numpy() if exclude_seen else None
-        columns["lists"].append(best_products(found.pop("scores").numpy(), seen, length))
+        columns["lists"].append(best_products(np.asarray(found.pop("scores")), seen, length))
         found["user_id"], found["label"], found["rating"] = rows["user_id"], rows["label"], rows["label_rating"]
         found["history_length"] = tf.math.count_nonzero(rows["seen_product"], 1)
         for name, value in found.items():

@@ -41,10 +41,10 @@ def in_batch_loss(
     def loss_of(queries: tf.Tensor, positives: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         count = tf.shape(queries)[0]
         scaled = positives / temperature
-        total = tf.zeros([], tf.float32)
-        to_positives = tf.zeros_like(positives)
-        to_queries = tf.TensorArray(tf.float32, 0, dynamic_size=True, infer_shape=False, element_shape=[None, None])
-        for start in tf.range(0, count, block):
+
+        def of_block(
+            start: tf.Tensor, total: tf.Tensor, to_queries: tf.TensorArray, to_positives: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.Tensor]:
             place = tf.range(start, tf.minimum(start + block, count))
             some = queries[start : start + block]
             logits = tf.matmul(some, scaled, transpose_b=True)
@@ -57,9 +57,23 @@ def in_batch_loss(
                     logits = tf.where(products[start : start + block, None] == products, HIDDEN, logits)
                 logits = tf.tensor_scatter_nd_update(logits, itself, own)
             loss, slope = tf.raw_ops.SparseSoftmaxCrossEntropyWithLogits(features=logits, labels=place)
-            total += tf.reduce_sum(loss)
-            to_queries = to_queries.write(start // block, tf.matmul(slope, scaled))
-            to_positives += tf.matmul(slope, some, transpose_a=True)
+            return (
+                start + block,
+                total + tf.reduce_sum(loss),
+                to_queries.write(start // block, tf.matmul(slope, scaled)),
+                to_positives + tf.matmul(slope, some, transpose_a=True),
+            )
+
+        blocks = tf.TensorArray(
+            tf.float32, -(-count // block), infer_shape=False, element_shape=[None, queries.shape[1]]
+        )
+        # One block at a time: the next would push this one out of the cache.
+        _, total, to_queries, to_positives = tf.while_loop(
+            lambda start, *_: start < count,
+            of_block,
+            (tf.constant(0), tf.zeros([]), blocks, tf.zeros_like(positives)),
+            parallel_iterations=1,
+        )
         found = to_queries.concat(), to_positives / temperature
 
         def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

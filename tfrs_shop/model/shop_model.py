@@ -420,7 +420,9 @@ def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool =
     """
     target = rows["label"]
     own = tf.gather(scores, target, batch_dims=1)[:, None]
-    ahead = tf.math.count_nonzero(scores[:, 1:] >= own, 1, dtype=tf.int32) - 1
+    # Neither product 0 nor the target itself.
+    not_counted = 1 + tf.cast(scores[:, 0] >= own[:, 0], tf.int32)
+    ahead = tf.reduce_sum(tf.cast(scores >= own, tf.int32), 1) - not_counted
     if not exclude_seen:
         return ahead
     # Each seen product that stands before the target is taken off once, however often it was seen.
