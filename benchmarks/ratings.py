@@ -28,6 +28,7 @@ from benchmarks.beauty import ROOT, step
 from tfrs_shop.metrics.pairs import rmse
 from tfrs_shop.metrics.uncertainty import bootstrap_means
 
+CONFIG = str(ROOT / "benchmarks" / "ratings.yaml")
 SURPRISE = "scikit-surprise==1.1.5"
 SEEDS = (0, 1, 2, 3, 4)
 WORK = ROOT / "bench-results" / "ratings"
@@ -35,7 +36,7 @@ LOWEST, HIGHEST = 0.5, 5.0
 SHRINKAGE = 5.0  # ratings at the mean that a product or a user is given, in the baseline of means
 
 
-def main(config: str = "", surprise_python: str = "") -> None:
+def main(config: str = CONFIG, surprise_python: str = "") -> None:
     shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True)
     python = surprise_python or str(surprise_environment(WORK.parent / "surprise-venv"))
@@ -43,7 +44,7 @@ def main(config: str = "", surprise_python: str = "") -> None:
     step("data", "data", "movielens", "--output", str(raw))
     files = ["--events", str(raw / "events.csv.gz"), "--products", str(raw / "products.jsonl.gz")]
     step("preprocess", "preprocess", *files, "--output", data)
-    training = step("train", "train", "--data", data, "--output", run, *(["--config", config] if config else []))
+    training = step("train", "train", "--data", data, "--output", run, "--config", config)
     predicted, users, products, truth = predictions(run)
     earlier = all_but(raw / "events.csv.gz", dict(zip(users, products, strict=True)))
     errors = {"this model's rating head": clipped(predicted) - truth}
@@ -170,7 +171,7 @@ def lines_of(result: dict[str, Any]) -> Iterator[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Measure the rating head on MovieLens.")
-    parser.add_argument("--config", default="", help="settings of tfrs-shop train")
+    parser.add_argument("--config", default=CONFIG, help="settings of tfrs-shop train")
     parser.add_argument("--surprise_python", default="", help="a Python that has scikit-surprise")
     given = parser.parse_args()
     main(given.config, given.surprise_python)

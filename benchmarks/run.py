@@ -19,6 +19,8 @@ def full() -> None:
     run_step("benchmarks.text_encoder")
     run_step("benchmarks.index")
     run_step("benchmarks.beauty", "--seeds", "17", "18", "19", "--ablation")
+    run_step("benchmarks.cold_start")
+    run_step("benchmarks.ratings")
     data = RESULTS / "beauty" / "data"
     if data.is_dir():
         run_step("benchmarks.speed", str(data))

@@ -99,7 +99,16 @@ def test_the_ranking_head_is_asked_about_the_target_and_another_product(ranked, 
     rows = next(iter(data.evaluation_batches("test", model.config.towers.max_history)))
     known = tf.cast(rows["history_product"] > 0, tf.float32)[..., None]
     queries = model.query_vectors(rows, tf.gather(vectors, rows["history_product"]) * known)[:, -1]
-    logits, rating = model.ranking_head(queries, tf.gather(vectors, rows["label"]))
+    products = tf.gather(vectors, rows["label"])
+    logits = model.ranking_head(queries, products)
+    rating = model.rating_head(
+        {"index": rows["label"][:, None], "vector": products[:, None]},
+        {
+            "index": rows["history_product"],
+            "vector": tf.gather(vectors, rows["history_product"]) * known,
+            "rating": rows["history_rating"],
+        },
+    )[:, 0]
     kind = rows["label_event_type"].numpy() - 1
     assert found.chosen == pytest.approx(logits.numpy()[np.arange(120), kind], abs=1e-4)
     assert found.predicted_rating == pytest.approx(rating.numpy(), abs=1e-4)

@@ -186,6 +186,26 @@ def test_rank_orders_all_candidates_and_puts_unknown_ones_last(signatures, train
     assert (np.diff(answer["score"][0]) <= 0).all()
 
 
+def test_rank_answers_the_rating_that_the_model_expects_after_the_users_own_ratings(signatures, trained) -> None:
+    model, data = trained
+    users, length = data.users(), model.config.towers.max_history
+    place = next(i for i, rated in enumerate(users["history_rating"]) if not np.isnan(rated[-length:]).all())
+    indices = {value: number for number, value in enumerate(data.values["product_id"], 1)}
+    history = tf.constant([[indices.get(value, 0) for value in users["history_product_id"][place][-length:]]])
+    vectors = model.product_vectors()
+    past = {
+        "index": history,
+        "vector": tf.gather(vectors, history) * tf.cast(history > 0, tf.float32)[..., None],
+        "rating": tf.constant([users["history_rating"][place][-length:]], tf.float32),
+    }
+    candidates = tf.range(1, 6)[None]
+    expected = model.rating_head({"index": candidates, "vector": tf.gather(vectors, candidates)}, past).numpy()[0]
+    asked = {"user_id": [users["user_id"][place]], "candidate_product_id": [data.values["product_id"][:5]]}
+    answer = ask(signatures, "rank", **asked)
+    found = dict(zip(answer["product_id"][0].tolist(), answer["rating"][0].tolist(), strict=True))
+    assert [found[value] for value in data.values["product_id"][:5]] == pytest.approx(expected, abs=1e-4)
+
+
 def test_the_file_list_names_every_file_with_its_size_and_hash(bundle) -> None:
     listed = json.loads((bundle / "assets.extra" / "files.json").read_text())["files"]
     found = {str(p.relative_to(bundle)) for p in bundle.rglob("*") if p.is_file()} - {"assets.extra/files.json"}

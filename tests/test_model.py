@@ -25,6 +25,15 @@ def some_rows(data, length: int = 6, count: int = 8) -> dict[str, tf.Tensor]:
     return next(iter(data.training_windows(length).batch(count)))
 
 
+def rated_rows(data) -> dict[str, tf.Tensor]:
+    """Return rows where every third past event and every second label is rated."""
+    rows = some_rows(data)
+    place = tf.reshape(tf.range(tf.size(rows["label"])), tf.shape(rows["label"]))
+    past = tf.where((place % 3 == 0) & (rows["history_product"] > 0), tf.cast(1 + place % 5, tf.float32), np.nan)
+    label = tf.where(place % 2 == 0, tf.cast(1 + place % 4, tf.float32), np.nan)
+    return {**rows, "history_rating": past, "label_rating": label}
+
+
 def tower_inputs(vectors: np.ndarray, kinds: list[list[int]]) -> dict[str, tf.Tensor]:
     return {
         "product_vectors": tf.constant(vectors, tf.float32),
@@ -174,7 +183,7 @@ def test_a_product_without_an_id_embedding_still_has_a_vector(data) -> None:
     assert np.abs(known - new).max() > 1e-4
 
 
-def test_full_softmax_loss_is_the_cross_entropy_of_every_labelled_position(data) -> None:
+def test_full_softmax_loss_is_the_cross_entropy_over_products_with_events_at_every_labelled_position(data) -> None:
     config = Config(SMALL, RetrievalConfig("full_softmax"), RankingConfig(weight=0.0))
     model, rows = ShopModel(data, config), some_rows(data)
     loss = model.compute_loss(rows).numpy()
@@ -182,12 +191,14 @@ def test_full_softmax_loss_is_the_cross_entropy_of_every_labelled_position(data)
     history = vectors[rows["history_product"].numpy()] * (rows["history_product"].numpy() > 0)[..., None]
     queries = model.query_vectors(rows, tf.constant(history)).numpy()
     terms = []
+    sold = data.catalogue.train_count > 0
+    assert sold[1:].sum() < data.catalogue.size
     for row, labels in enumerate(rows["label"].numpy()):
         for place, label in enumerate(labels):
             if label:
-                logits = vectors[1:] @ queries[row, place] / config.retrieval.temperature
+                logits = vectors[sold] @ queries[row, place] / config.retrieval.temperature
                 top = logits.max()
-                terms.append(top + np.log(np.exp(logits - top).sum()) - logits[label - 1])
+                terms.append(top + np.log(np.exp(logits - top).sum()) - logits[np.count_nonzero(sold[:label])])
     assert loss == pytest.approx(np.mean(terms), rel=1e-4)
 
 
@@ -339,23 +350,59 @@ def test_impossible_retrieval_settings_are_refused() -> None:
 def test_the_ranking_loss_leaves_the_towers_alone_unless_it_is_told_to_share(data) -> None:
     def tower_gradients(shared: bool) -> list[tf.Tensor | None]:
         config = Config(SMALL, ranking=RankingConfig(weight=1.0, shared_gradient=shared))
-        model, rows = ShopModel(data, config), some_rows(data)
+        model, rows = ShopModel(data, config), rated_rows(data)
         model.compute_loss(rows)
-        queries, products = tf.Variable(tf.random.normal([4, 16])), tf.Variable(tf.random.normal([4, 16]))
+        # The last layer starts at 0, where no gradient gets through it.
+        model.rating_head.content.kernel.assign(tf.ones_like(model.rating_head.content.kernel))
+        asked = int(tf.math.count_nonzero(rows["label"]))
+        queries, products = tf.Variable(tf.random.normal([asked, 16])), tf.Variable(tf.random.normal([asked, 16]))
+        history = tf.Variable(tf.random.normal([*rows["label"].shape, 16]))
         with tf.GradientTape() as tape:
-            loss = model._ranking_loss(
-                queries, products, tf.constant([1, 1, 2, 2]), tf.constant([5.0, np.nan, 1.0, 3.0])
-            )
-        return tape.gradient(loss, [queries, products])
+            loss = model._ranking_loss(rows, queries, products, history, training=False)
+        return tape.gradient(loss, [queries, products, history])
 
-    assert tower_gradients(False) == [None, None]
+    assert tower_gradients(False) == [None, None, None]
     assert all(gradient is not None for gradient in tower_gradients(True))
 
 
-def test_rows_without_a_rating_do_not_make_the_loss_nan(data) -> None:
+def test_the_ranking_loss_is_the_sum_of_its_tasks_by_configured_weights(data) -> None:
+    rows = rated_rows(data)
+
+    def loss(behavior: float, rating: float) -> float:
+        tf_keras.utils.set_random_seed(3)
+        ranking = RankingConfig(behavior_weight=behavior, rating_weight=rating)
+        model = ShopModel(data, Config(SMALL, ranking=ranking))
+        tf.random.set_seed(3)
+        return float(model.compute_loss(rows))
+
+    neither = loss(0.0, 0.0)
+    behavior, rating = loss(1.0, 0.0) - neither, loss(0.0, 1.0) - neither
+    assert behavior > 0
+    assert rating > 0
+    assert loss(2.0, 0.5) - neither == pytest.approx(2.0 * behavior + 0.5 * rating, rel=1e-3)
+
+
+def test_the_rating_loss_is_half_the_mean_square_over_rated_labels(data) -> None:
+    ranking = RankingConfig(behavior_weight=0.0, rating_weight=1.0)
+    model, rows = ShopModel(data, Config(SMALL, ranking=ranking)), rated_rows(data)
+    unrated = {**rows, "history_rating": tf.fill(tf.shape(rows["history_rating"]), np.nan)}
+    nothing = {**unrated, "label_rating": unrated["history_rating"]}
+    # Untrained and without past ratings, the head says the mean.
+    wanted = rows["label_rating"].numpy()[rows["label"].numpy() > 0]
+    wanted = wanted[~np.isnan(wanted)]
+    mean = model.rating_head.rating_mean
+    loss = float(model.compute_loss(unrated) - model.compute_loss(nothing))
+    assert loss == pytest.approx(np.mean((wanted - mean) ** 2) / 2.0, rel=1e-3)
+
+
+def test_rows_without_a_rating_do_not_make_the_loss_or_its_gradient_nan(data) -> None:
     model, rows = ShopModel(data, Config(SMALL)), some_rows(data)
-    rows = {**rows, "label_rating": tf.fill(tf.shape(rows["label_rating"]), np.nan)}
-    assert np.isfinite(model.compute_loss(rows).numpy())
+    missing = tf.fill(tf.shape(rows["label_rating"]), np.nan)
+    with tf.GradientTape() as tape:
+        loss = model.compute_loss({**rows, "label_rating": missing, "history_rating": missing}, training=True)
+    assert np.isfinite(loss.numpy())
+    gradients = tape.gradient(loss, model.trainable_variables)
+    assert all(np.isfinite(tf.convert_to_tensor(g).numpy()).all() for g in gradients if g is not None)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ class TowerConfig:
         heads: attention heads of a block.
         dropout: in the transformer and on its input.
         text_dropout: on the text vector.
-        id_dropout: share of products whose id embedding is left out in a training step, so that the model learns
-            to do without: a new product has none.
+        id_dropout: share of products whose id embedding and popularity are left out in a training step, so that the
+            model learns to do without: a new product has neither.
         max_history: events of a history that the query tower reads, the newest.
         ids, text, words, attributes: whether the product tower uses its id embedding, its text vector, its words, and
             its category, brand and numbers.
@@ -118,7 +118,7 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RankingConfig:
-    """The ranking head: the chance of each behaviour (cross-entropy) and the rating (squared error).
+    """The ranking and the rating head: the chance of each behaviour (cross-entropy) and the rating (squared error).
 
     Attributes:
         weight: of its loss beside the retrieval loss; 0 leaves the head untrained.

@@ -66,6 +66,8 @@ class ShopSignatures(tf.Module):
         self.k = min(serving.k, data.catalogue.size)
         self.exclude = serving.exclude
         self.query_tower, self.ranking_head, self.index = model.query_tower, model.ranking_head, index
+        # Where nobody rates there is no rating to answer with.
+        self.rating_head = model.rating_head if "event_rating" in data.manifest.statistics else None
         self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
         self.transition_weight = model.transition_weight
         transitions = model.config.transitions
@@ -98,7 +100,7 @@ class ShopSignatures(tf.Module):
         kinds = {value: place for place, value in enumerate(data.values["event_type"], 1)}
         queries = {value: place for place, value in enumerate(data.values["query"], 1)}
         bought = set(self.bought.numpy().tolist())
-        rows: dict[str, list[list[int]]] = {"products": [], "types": [], "queries": [], "times": [], "excluded": []}
+        rows: dict[str, list[list[Any]]] = {"products": [], "types": [], "queries": [], "times": [], "excluded": []}
         for ids, types, asked, times, older in zip(
             users["history_product_id"],
             users["history_event_type"],
@@ -124,6 +126,7 @@ class ShopSignatures(tf.Module):
         self.user_queries = _Lists([[], *rows["queries"]])
         self.user_times = _Lists([[], *rows["times"]], np.int64)
         self.user_excluded = _Lists([[], *rows["excluded"]])
+        self.user_ratings = _Lists([[], *(row[-self.length :] for row in users["history_rating"])], np.float32)
         self.longest_seen = max([self.length, *map(len, rows["excluded"])])
         self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
         if self.query_tower.behavior_text is not None:
@@ -198,21 +201,31 @@ class ShopSignatures(tf.Module):
     def rank(self, user_id: tf.Tensor, candidate_product_id: tf.Tensor) -> dict[str, tf.Tensor]:
         """Put candidates ``[batch, candidates]`` in the order of the chance that the user does anything with them.
 
-        Unknown or empty candidates come last, with score 0.
+        Unknown or empty candidates come last, with score 0. Where the shop has ratings, ``rating``
+        ``[batch, candidates]`` float32 is the one that the user is expected to give.
         """
         user = self.user_table.lookup(user_id)
         products = tf.cast(self.product_table.lookup(candidate_product_id), tf.int32)
-        query = self._query(self._stored(user))
+        rows = self._stored(user)
+        query = self._query(rows)
         shape = tf.shape(products)
         queries = tf.repeat(query, shape[1], axis=0)
         logits = self.ranking_head(queries, tf.reshape(tf.gather(self.vectors, products), [shape[0] * shape[1], -1]))
         chance = tf.reshape(tf.reduce_max(tf.sigmoid(logits), 1), shape)
         scores, order = tf.math.top_k(tf.where(products > 0, chance, 0.0), k=shape[1])
-        return {
+        answer = {
             "product_id": tf.gather(candidate_product_id, order, batch_dims=1),
             "score": scores,
             "title": tf.gather(self.titles, tf.gather(products, order, batch_dims=1)),
         }
+        if self.rating_head is not None:
+            history = rows["history_product"]
+            known = tf.cast(history > 0, tf.float32)[..., None]
+            past = {"index": history, "vector": tf.gather(self.vectors, history) * known}
+            past["rating"] = rows["history_rating"]
+            asked = {"index": products, "vector": tf.gather(self.vectors, products)}
+            answer["rating"] = tf.gather(self.rating_head(asked, past), order, batch_dims=1)
+        return answer
 
     def _stored(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
         return {
@@ -220,6 +233,7 @@ class ShopSignatures(tf.Module):
             "history_event_type": left_padded(self.user_types.rows(user), self.length, 0),
             "history_query": left_padded(self.user_queries.rows(user), self.length, 0),
             "history_timestamp": left_padded(self.user_times.rows(user), self.length, -1),
+            "history_rating": left_padded(self.user_ratings.rows(user), self.length, float("nan")),
             "profile": tf.gather(self.profiles, user),
         }
 
@@ -309,9 +323,9 @@ class ShopSignatures(tf.Module):
 
 
 class _Lists(tf.Module):
-    """Rows of whole numbers of any length, kept flat."""
+    """Rows of numbers of any length, kept flat."""
 
-    def __init__(self, rows: list[list[int]], dtype: type[np.integer] = np.int32):
+    def __init__(self, rows: list[list[Any]], dtype: type[np.generic] = np.int32):
         super().__init__()
         lengths = np.array([len(row) for row in rows], np.int64)
         flat = np.concatenate([np.asarray(row, dtype) for row in rows]) if lengths.sum() else np.zeros(1, dtype)
