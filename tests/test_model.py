@@ -16,6 +16,9 @@ from tfrs_shop.model.shop_model import ShopModel
 SMALL = TowerConfig(width=16, layers=2, heads=2, max_history=6, dropout=0.0, text_dropout=0.0)
 
 
+PLAIN = dataclasses.replace(SMALL, repeats=False)
+
+
 @pytest.fixture(scope="module")
 def data(shop):
     return open_data(shop.data)
@@ -225,10 +228,10 @@ def minus_log_share(own: float, others: list[float]) -> float:
 @pytest.mark.parametrize("remove", [True, False])
 def test_in_batch_loss_is_a_softmax_over_the_other_targets_of_the_batch(data, logq: bool, remove: bool) -> None:
     retrieval = RetrievalConfig("in_batch", temperature=0.5, logq=logq, remove_accidental_hits=remove, hard_negatives=0)
-    model, rows = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
+    model, rows = ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
     queries, labels, _, vectors = labelled_positions(model, rows)
     assert len(set(labels)) < len(labels)
-    counts = np.maximum(data.catalogue.train_count.astype(float), 0.5)
+    counts = data.catalogue.train_count.astype(float)
     terms = []
     for i, (query, label) in enumerate(zip(queries, labels, strict=True)):
         others = []
@@ -253,12 +256,12 @@ def test_sampled_softmax_loss_weighs_a_drawn_product_by_how_rarely_it_is_drawn(
         remove_accidental_hits=remove,
         hard_negatives=0,
     )
-    model, rows = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
+    model, rows = ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
     queries, labels, _, vectors = labelled_positions(model, rows)
-    drawn = np.concatenate([labels[:5], np.random.default_rng(2).integers(1, data.catalogue.size + 1, 35)])
+    counts = data.catalogue.train_count.astype(float)
+    drawn = np.concatenate([labels[:5], np.random.default_rng(2).integers(1, np.count_nonzero(counts) + 1, 35)])
     monkeypatch.setattr(NegativeSampler, "draw", lambda self, count: tf.constant(drawn, tf.int32))
-    counts = np.maximum(data.catalogue.train_count.astype(float), 0.5)
-    counts = counts if sampling == "popularity" else np.ones_like(counts)
+    counts = counts if sampling == "popularity" else (counts > 0).astype(float)
     terms = []
     for query, label in zip(queries, labels, strict=True):
         others = [
@@ -275,13 +278,14 @@ def test_hard_negatives_are_the_nearest_products_and_never_what_the_user_went_on
     data, monkeypatch, loss: str
 ) -> None:
     retrieval = RetrievalConfig(loss, temperature=0.5, negatives=30, sampling="uniform", hard_negatives=3)
-    model, rows = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
+    model, rows = ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
     queries, labels, following, vectors = labelled_positions(model, rows)
-    drawn = np.random.default_rng(3).integers(1, data.catalogue.size + 1, 30)
+    counts = data.catalogue.train_count.astype(float)
+    sold = np.count_nonzero(counts)
+    drawn = np.random.default_rng(3).integers(1, sold + 1, 30)
     monkeypatch.setattr(NegativeSampler, "draw", lambda self, count: tf.constant(drawn, tf.int32))
-    hard = {int(p) for query in queries for p in 1 + np.argsort(-(vectors[1:] @ query))[:3]}
-    counts = np.maximum(data.catalogue.train_count.astype(float), 0.5)
-    probability = counts / counts[1:].sum() if loss == "in_batch" else np.full(len(counts), 1 / data.catalogue.size)
+    hard = {int(p) for query in queries for p in 1 + np.argsort(-(vectors[1 : sold + 1] @ query))[:3]}
+    probability = counts / counts[1:].sum() if loss == "in_batch" else np.full(len(counts), 1 / sold)
     left_out = 0
     terms = []
     for i, (query, label) in enumerate(zip(queries, labels, strict=True)):

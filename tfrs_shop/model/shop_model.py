@@ -318,9 +318,10 @@ class ShopModel(tfrs.Model):
         if retrieval.remove_accidental_hits:
             hidden |= asked[:, None] == products[None]
         if retrieval.hard_negatives:
-            hard = mined(queries, self._mining_vectors(), retrieval.hard_negatives)
+            hard = mined(queries, self._mining_vectors()[: self._tables.asked + 1], retrieval.hard_negatives)
             # A mined product is there for sure: where it was drawn as well it is passed over.
             hidden |= tf.gather(tf.scatter_nd(hard[:, None], tf.ones_like(hard), [self.products + 1]), products) > 0
+            products = tf.concat([products, hard], 0)
             negatives = tf.concat([negatives, self._vectors_of(hard, training)[0]], 0)
             expected = tf.concat([expected, tf.ones_like(hard, tf.float32)], 0)
             hidden = tf.concat([hidden, contains(following(label), hard, self.products + 1)], 1)
