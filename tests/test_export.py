@@ -12,7 +12,8 @@ import tensorflow as tf
 from tfrs_shop.errors import UserError
 from tfrs_shop.export import export, next_version
 from tfrs_shop.index import build_index, recall_of
-from tfrs_shop.signatures import BOUGHT, Serving
+from tfrs_shop.signatures import Serving
+from tfrs_shop.stored_users import BOUGHT
 
 
 def quiet(line: str) -> None:

@@ -23,7 +23,12 @@ class Catalogue:
         brand: ``[products + 1]`` int32, 0 unknown.
         buckets: ``[products + 1, len(BUCKETED)]`` int32, 0 missing, else 1 + the number of quantiles below.
         price: ``[products + 1]`` float32, NaN missing.
+        on_sale_from, on_sale_to: ``[products + 1]`` int64 milliseconds since 1970, -1: always. A product is on sale
+            from the one up to, and not including, the other.
         train_count: ``[products + 1]`` int64, events of the training split.
+        embedding: ``[products + 1]`` int32, its row in the model's id embedding; 0 for a product that it did not know.
+        embeddings: rows of the id embedding, without the padding row.
+        text_mean: ``[text width]`` mean of the text vectors that the model was trained on.
     """
 
     product_id: np.ndarray
@@ -36,7 +41,12 @@ class Catalogue:
     brand: np.ndarray
     buckets: np.ndarray
     price: np.ndarray
+    on_sale_from: np.ndarray
+    on_sale_to: np.ndarray
     train_count: np.ndarray
+    embedding: np.ndarray
+    embeddings: int
+    text_mean: list[float]
 
     @property
     def size(self) -> int:
@@ -45,9 +55,8 @@ class Catalogue:
 
     def features(self) -> dict[str, np.ndarray]:
         """Return what the product tower reads, by the names of its inputs."""
-        index = np.arange(self.size + 1, dtype=np.int32)
         return {
-            "index": index,
+            "index": self.embedding,
             "text_vector": self.text_vector,
             "category": self.category,
             "brand": self.brand,
@@ -74,6 +83,7 @@ def build_catalogue(
     category = np.zeros((size, depth), np.int32)
     brand = np.zeros(size, np.int32)
     numbers = np.full((size, len(BUCKETED)), np.nan, np.float64)
+    on_sale = np.full((size, 2), -1, np.int64)
     for row in rows:
         place = indices[row["product_id"]]
         for name in ("product_id", "title", "description", "brand"):
@@ -85,6 +95,7 @@ def build_catalogue(
         if width:
             vectors[place] = row["text_vector"]
         numbers[place] = [row[name] for name in BUCKETED]
+        on_sale[place] = row["on_sale_from"], row["on_sale_to"]
     buckets = np.stack([bucketize(numbers[:, i], bucket_edges(manifest, name)) for i, name in enumerate(BUCKETED)], 1)
     buckets[0] = 0
     counts = np.nan_to_num(numbers[:, BUCKETED.index("train_count")]).astype(np.int64)
@@ -99,7 +110,12 @@ def build_catalogue(
         brand=brand,
         buckets=buckets,
         price=numbers[:, 0].astype(np.float32),
+        on_sale_from=on_sale[:, 0],
+        on_sale_to=on_sale[:, 1],
         train_count=counts,
+        embedding=np.arange(size, dtype=np.int32),
+        embeddings=size - 1,
+        text_mean=_text_mean(vectors),
     )
 
 
@@ -111,3 +127,12 @@ def bucket_edges(manifest: Manifest, name: str) -> np.ndarray:
 def bucketize(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the bucket of each value: 0 for NaN, else 1 + the number of edges below it. int32."""
     return np.where(np.isnan(values), 0, 1 + np.searchsorted(edges, values)).astype(np.int32)
+
+
+def _text_mean(vectors: np.ndarray) -> list[float]:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    known = norms[:, 0] > 0
+    if not vectors.shape[1]:
+        return []
+    unit = vectors[known] / norms[known]
+    return (unit.mean(0) if len(unit) else np.zeros(vectors.shape[1])).astype(float).tolist()

@@ -110,5 +110,9 @@ def category_prefixes(path: Iterable[str]) -> list[str]:
 
 def product_text(product: Product) -> str:
     """Return the text that the encoder reads for a product: title, brand, and category path."""
-    parts = (product["title"], product["brand"], CATEGORY_SEPARATOR.join(product["category"]))
-    return ". ".join(part for part in parts if part)
+    return text_of(product["title"], product["brand"], CATEGORY_SEPARATOR.join(product["category"]))
+
+
+def text_of(title: str, brand: str, path: str) -> str:
+    """Return what `product_text` does, for a category path that is one text already."""
+    return ". ".join(part for part in (title, brand, path) if part)

@@ -44,11 +44,11 @@ class ShopModel(tfrs.Model):
         self.transition_weight = config.transitions.weight or 0.0
         self.product_tower = ProductTower(
             config.towers,
-            products=catalogue.size,
+            products=catalogue.embeddings,
             categories=len(values["category"]),
             brands=len(values["brand"]),
             bucket_sizes=[len(bucket_edges(data.manifest, name)) + 2 for name in BUCKETED],
-            text_mean=_text_mean(catalogue.text_vector),
+            text_mean=catalogue.text_mean,
             name="product_tower",
         )
         self.query_tower = QueryTower(
@@ -260,12 +260,3 @@ class _Tables:
         self.transitions = TransitionScorer(data.transitions, config.transitions.events, config.transitions.decay)
         counts = np.maximum(catalogue.train_count.astype(np.float64), 0.5)
         self.probability = tf.constant(counts / counts[1:].sum(), tf.float32)
-
-
-def _text_mean(vectors: np.ndarray) -> list[float]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    known = norms[:, 0] > 0
-    if not vectors.shape[1]:
-        return []
-    unit = vectors[known] / norms[known]
-    return (unit.mean(0) if len(unit) else np.zeros(vectors.shape[1])).astype(float).tolist()
