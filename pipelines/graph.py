@@ -56,7 +56,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     counted = made.trained | "CountTrained" >> beam.combiners.Count.PerElement()
     if job.kept and not job.kept.has_events:
         counted = job.kept.counts(kept_products)
-    cached = job.kept.vectors(kept_products) if job.kept else None
+    cached = job.kept.vectors(kept_products) if job.kept and job.handles else None
     products = _finished_products(products, counted, job, cached)
     records = {"products": products, "users": made.users, "transitions": _transitions(made.transitions)}
     for split in SPLITS:

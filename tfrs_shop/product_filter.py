@@ -86,7 +86,8 @@ class ProductFilter(tf.Module):
         places = tf.stack([number, tf.reshape(limits.excluded, [-1])], 1)
         excluded = tf.tensor_scatter_nd_update(tf.fill(shape, False), places, tf.fill(tf.shape(number), True))
         return (
-            self.on_sale(limits.now, products)
+            _within(self.on_sale_from[None], self.on_sale_to[None], limits.now)
+            & (products > 0)
             & (tf.reduce_any(in_category, 2) | (limits.category == ANY)[:, None])
             & self._in_price(limits, self.price[None])
             & ~excluded
@@ -95,12 +96,18 @@ class ProductFilter(tf.Module):
     def on_sale(self, now: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
         """Say of ``products`` ``[batch, products]`` whether they are on sale at ``now`` ``[batch]``."""
         start, end = tf.gather(self.on_sale_from, products), tf.gather(self.on_sale_to, products)
-        return (start <= now[:, None]) & (now[:, None] < end) & (products > 0)
+        return _within(start, end, now) & (products > 0)
 
     def _in_price(self, limits: Limits, price: tf.Tensor) -> tf.Tensor:
-        """A product without a price is in no range; NaN compares false."""
+        """A product without a price is in no range, as NaN compares false."""
         low, high = limits.price_min[:, None], limits.price_max[:, None]
-        return (~(low >= 0.0) | (price >= low)) & (~(high >= 0.0) | (price <= high))
+        # Not "not >=": TensorFlow's graph optimizer makes "<" of it, which is false for NaN.
+        no_low, no_high = tf.math.is_nan(low) | (low < 0.0), tf.math.is_nan(high) | (high < 0.0)
+        return (no_low | (price >= low)) & (no_high | (price <= high))
+
+
+def _within(start: tf.Tensor, end: tf.Tensor, now: tf.Tensor) -> tf.Tensor:
+    return (start <= now[:, None]) & (now[:, None] < end)
 
 
 def clock() -> tf.Tensor:

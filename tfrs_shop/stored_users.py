@@ -27,6 +27,7 @@ class StoredUsers(tf.Module):
         self.table = LineTable(user_ids)
         users = data.users()
         rows = list(_user_rows(users, data))
+        self.known = len(rows)
         self.longest_bought, self.longest_seen = (
             max([0, *(len(row[name]) for row in rows)]) for name in ("bought", "seen")
         )
@@ -47,7 +48,8 @@ class StoredUsers(tf.Module):
 
     def lookup(self, user_id: tf.Tensor) -> tf.Tensor:
         """Return the numbers ``[batch]`` int64 of users ``[batch]`` string."""
-        return self.table.lookup(user_id)
+        # The file of a shop without users has one empty line, which is no user.
+        return tf.minimum(self.table.lookup(user_id), self.known)
 
     def rows(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return what the query tower reads of users ``[batch]``, as ``ShopData.evaluation_batches`` gives it."""
