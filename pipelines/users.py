@@ -56,6 +56,9 @@ class MakeExamples(beam.DoFn):
         if seen > len(newest):
             yield TaggedOutput("tallies", (("rows", "events over cap"), seen - len(newest)))
         events = [dict(zip(JOINED_COLUMNS, event, strict=True)) for event in reversed(newest)]
+        if self.rule.rule == EVERYTHING and not events:
+            # In a refresh attributes come from the bundle: whom the new events do not name is gone.
+            return
         profile = {
             feature.name: attributes.get(feature.source, None if feature.dtype == "float32" else "")
             for feature in self.profile
