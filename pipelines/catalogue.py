@@ -84,15 +84,25 @@ EMPTY_PRODUCT: dict[str, Any] = {
 
 @beam.typehints.with_output_types(tuple[str, Any])
 class JoinProducts(beam.DoFn):
-    """Yields ``(user id, event tuple with the product's title at its end)``; unknown products are rejected."""
+    """Yields ``(user id, event tuple with the product's title at its end)``.
 
-    def __init__(self, files: Sequence[str]):
+    Events of unknown products are rejected; in a refresh, whose catalogue may have lost them, they are skipped and
+    counted under the tag ``tallies``.
+    """
+
+    def __init__(self, files: Sequence[str], *, skip_unknown: bool = False):
         self.files = files
+        self.skip_unknown = skip_unknown
 
     def process(self, element: tuple[str, dict[str, Iterable[Any]]]) -> Iterator[Any]:
         """Join the events of one product."""
         product_id, groups = element
         title = next(iter(groups["titles"]), None)
+        if title is None and self.skip_unknown:
+            skipped = sum(1 for _ in groups["events"])
+            if skipped:
+                yield TaggedOutput("tallies", (("rows", "events skipped"), skipped))
+            return
         for event in groups["events"]:
             if title is None:
                 error = RowError("product_id", "unknown product", f"no product row has the id {shown(product_id)}")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
+from pipelines.kept import FromCache
+
 if TYPE_CHECKING:
     from tfrs_shop.text.minilm import EncoderHandles
 
@@ -47,18 +49,35 @@ class TextModelHandler(ModelHandler[str, tuple[str, list[float]], Any]):
 
 
 class EncodeTexts(beam.PTransform):
-    """From texts (repeats allowed) to ``(text, vector)`` of each distinct one."""
+    """From texts (repeats allowed) to ``(text, vector)`` of each distinct one.
 
-    def __init__(self, handles: "EncoderHandles", sequence_length: int):
+    Args:
+        handles: the preprocessor and the encoder.
+        sequence_length: word pieces that are read of a text.
+        cached: ``(text, vector)`` of texts that are not to be encoded again, by the same encoder; each text once.
+    """
+
+    def __init__(self, handles: "EncoderHandles", sequence_length: int, cached: Any = None):
         super().__init__()
         self.handles = handles
         self.sequence_length = sequence_length
+        self.cached = cached
 
     def expand(self, pcoll: Any) -> Any:
         """Encode the texts."""
+        if self.cached is None:
+            return self._encoded(pcoll | "DistinctTexts" >> beam.Distinct())
+        asked = pcoll | "Asked" >> beam.Map(lambda text: (text, None))
+        found = (
+            {"asked": asked, "cached": self.cached}
+            | "GroupWithCached" >> beam.CoGroupByKey()
+            | "FromCache" >> beam.ParDo(FromCache()).with_outputs("new", main="main")
+        )
+        return (found.main, self._encoded(found.new)) | "CachedAndNew" >> beam.Flatten()
+
+    def _encoded(self, texts: Any) -> Any:
         return (
-            pcoll
-            | "DistinctTexts" >> beam.Distinct()
+            texts
             | "Spread" >> beam.Reshuffle()
             | "Bert" >> RunInference(TextModelHandler(self.handles, self.sequence_length))
         )

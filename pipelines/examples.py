@@ -18,6 +18,8 @@ from tfrs_shop.text.behavior import behavior_text
 
 LEAVE_ONE_OUT = "leave_one_out"
 BY_TIME = "time"
+# Nothing is held out, and nothing will be trained on: of a user only what is known today counts.
+EVERYTHING = "all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +27,7 @@ class SplitRule:
     """How examples are made of a user's ordered events.
 
     Attributes:
-        rule: ``leave_one_out`` or ``time``.
+        rule: ``leave_one_out``, ``time`` or, of a refresh, ``all``.
         max_history: the longest history of an example.
         target_events: event types that can be a target; empty means all but search and return.
         validation_from: by time: milliseconds since 1970 where validation starts.
@@ -49,6 +51,8 @@ def split_events(events: Sequence[dict[str, Any]], rule: SplitRule) -> tuple[int
     Returns:
         The number of leading events that are for training, and ``(split, index)`` of each held-out target.
     """
+    if rule.rule == EVERYTHING:
+        return len(events), []
     targets = [index for index, event in enumerate(events) if rule.is_target(event)]
     if rule.rule == LEAVE_ONE_OUT:
         if len(targets) < 3:

@@ -19,6 +19,18 @@ def match_files(flag: str, patterns: Iterable[str]) -> list[str]:
     Raises:
         UserError: a pattern matches nothing, or a file's ending says no known format.
     """
+    names = match_names(flag, patterns)
+    for name in names:
+        file_format(name)
+    return names
+
+
+def match_names(flag: str, patterns: Iterable[str]) -> list[str]:
+    """Return the files, of whatever format, that `patterns` match, sorted.
+
+    Raises:
+        UserError: a pattern matches nothing.
+    """
     found: set[str] = set()
     for given in patterns:
         # Beam finds nothing for a pattern without a folder.
@@ -34,8 +46,6 @@ def match_files(flag: str, patterns: Iterable[str]) -> list[str]:
                 f"{flag} {given}: {what} {os.path.join(given, '*.csv') if os.path.isdir(given) else 'the path'}."
             )
         found |= names
-    for name in found:
-        file_format(name)
     return sorted(found)
 
 

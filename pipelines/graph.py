@@ -47,16 +47,23 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
     parsed = {table: _parsed(pipeline, job, table, side) for table in TABLES if table in job.files}
     products = _products(parsed, job, side)
     profiles = _profiles(parsed["users"].main, job, side) if "users" in parsed else nothing
+    kept_products = job.kept.records(pipeline, "products") if job.kept else None
+    if job.kept and job.kept.has_events:
+        profiles = job.kept.profiles(pipeline)
     events = _joined(parsed["events"], products, job, side) if "events" in parsed else [nothing]
     made = _examples(pipeline, events, profiles, job, side)
 
-    products = _finished_products(products, made.trained, job)
+    counted = made.trained | "CountTrained" >> beam.combiners.Count.PerElement()
+    if job.kept and not job.kept.has_events:
+        counted = job.kept.counts(kept_products)
+    cached = job.kept.vectors(kept_products) if job.kept and job.handles else None
+    products = _finished_products(products, counted, job, cached)
     records = {"products": products, "users": made.users, "transitions": _transitions(made.transitions)}
     for split in SPLITS:
         of_split = made.main | f"Of_{split}" >> beam.Filter(lambda pair, wanted: pair[0] == wanted, split)
         records[split] = of_split | f"Rows_{split}" >> beam.Values()
     if job.handles is not None:
-        records["queries"] = _encoded_queries(events, job.handles, job)
+        records["queries"] = _encoded_queries(events, job.handles, job, cached)
     write = WriteRecords(job.output, job.shards, {folder: job.folder_features(folder) for folder in records})
     side.facts.append(records | "WriteRecords" >> write)
 
@@ -114,12 +121,14 @@ def _first_rows(rows: Any, table: str, key: str, job: Job, side: _Side) -> Any:
 def _joined(parsed: Any, products: Any, job: Job, side: _Side) -> list[Any]:
     """Return ``(user id, event tuple with title)`` of events with a product, and of searches."""
     titles = products | "Titles" >> beam.MapTuple(lambda key, row: (key, row["title"]))
+    join = beam.ParDo(JoinProducts(job.files["events"], skip_unknown=job.kept is not None))
     joined = (
         {"events": parsed.main, "titles": titles}
         | "GroupByProduct" >> beam.CoGroupByKey()
-        | "JoinProducts" >> beam.ParDo(JoinProducts(job.files["events"])).with_outputs("rejected", main="main")
+        | "JoinProducts" >> join.with_outputs("rejected", "tallies", main="main")
     )
     side.rejected.append(joined.rejected)
+    side.tallies.append(joined.tallies)
     searches = parsed.searches | "Searches" >> beam.MapTuple(lambda key, event: (key, (*event, ""))).with_output_types(
         _Keyed
     )
@@ -163,8 +172,7 @@ def _transitions(edges: Any) -> Any:
     )
 
 
-def _finished_products(products: Any, trained: Any, job: Job) -> Any:
-    counted = trained | "CountTrained" >> beam.combiners.Count.PerElement()
+def _finished_products(products: Any, counted: Any, job: Job, cached: Any) -> Any:
     finished = (
         {"product": products, "count": counted}
         | "GroupTrainCounts" >> beam.CoGroupByKey()
@@ -172,7 +180,7 @@ def _finished_products(products: Any, trained: Any, job: Job) -> Any:
     )
     if job.handles is None:
         return finished | "ProductRows" >> beam.Values()
-    encode = EncodeTexts(job.handles, job.text["sequence_length"])
+    encode = EncodeTexts(job.handles, job.text["sequence_length"], cached)
     vectors = finished | "ProductTexts" >> beam.Keys() | "EncodeProducts" >> encode
     return (
         {"rows": finished, "vectors": vectors}
@@ -181,9 +189,9 @@ def _finished_products(products: Any, trained: Any, job: Job) -> Any:
     )
 
 
-def _encoded_queries(events: list[Any], handles: "EncoderHandles", job: Job) -> Any:
+def _encoded_queries(events: list[Any], handles: "EncoderHandles", job: Job, cached: Any) -> Any:
     queries = events | "EventsForQueries" >> beam.Flatten() | "Queries" >> beam.FlatMap(_query)
-    encoded = queries | "EncodeQueries" >> EncodeTexts(handles, job.text["sequence_length"])
+    encoded = queries | "EncodeQueries" >> EncodeTexts(handles, job.text["sequence_length"], cached)
     return encoded | "QueryRows" >> beam.MapTuple(lambda text, vector: {"query": text, "text_vector": vector})
 
 

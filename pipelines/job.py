@@ -4,6 +4,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from pipelines.examples import SplitRule
+from pipelines.kept import Kept
 from pipelines.row_parser import RowParser
 from tfrs_shop import features as spec
 from tfrs_shop.errors import UserError
@@ -34,6 +35,7 @@ class Job:
         handles: the text encoder, or None.
         text: what the manifest says of the text encoder.
         output: the directory that is written into.
+        kept: of a refresh: the data directory of the bundle.
     """
 
     files: dict[str, list[str]]
@@ -49,6 +51,7 @@ class Job:
     handles: "EncoderHandles | None"
     text: dict[str, Any]
     output: str = ""
+    kept: Kept | None = None
 
     @property
     def features(self) -> dict[str, tuple[spec.Feature, ...]]:

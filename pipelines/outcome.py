@@ -7,7 +7,7 @@ import apache_beam as beam
 
 import tfrs_shop
 from pipelines import directory
-from pipelines.examples import BY_TIME
+from pipelines.examples import BY_TIME, EVERYTHING
 from pipelines.job import TABLES, Job
 from pipelines.options import PreprocessOptions
 from pipelines.write import Fact
@@ -112,11 +112,13 @@ def _check(job: Job, options: PreprocessOptions, counts: dict[str, Any]) -> None
 def summary(manifest: Manifest) -> list[str]:
     """Return the lines that tell a person what the job did."""
     counts = manifest.counts
+    # A refresh also skips events of products that are gone.
+    why = "" if manifest.split["rule"] == EVERYTHING else " by the mapping"
     lines = []
     for table, numbers in counts["by_table"].items():
         if numbers["read"]:
             line = f"{table}: {numbers['read']:,} rows read, {numbers['kept']:,} kept, {numbers['rejected']:,} rejected"
-            line += f", {numbers['skipped']:,} skipped by the mapping" if numbers["skipped"] else ""
+            line += f", {numbers['skipped']:,} skipped{why}" if numbers["skipped"] else ""
             over = numbers.get("over_cap", 0)
             lines.append(line + (f", {over:,} too old (--max_events_per_user)" if over else ""))
     reasons = sorted(counts["rejected_by_reason"].items(), key=lambda pair: (-pair[1], pair[0]))

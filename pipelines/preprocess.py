@@ -21,6 +21,7 @@ from collections.abc import Iterator
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineResult
 
 from pipelines import graph, outcome
 from pipelines.directory import REJECTED, output_directory, write_manifest
@@ -47,17 +48,14 @@ def run(arguments: list[str], say: Say = print) -> Manifest:
         UserError: something given cannot be used, or more rows are bad than ``--max_bad_rows`` allows.
     """
     options, pipeline_options = parse_flags(arguments)
-    # Beam's own DirectRunner would first try to download another engine; this is what it falls back to.
-    if pipeline_options.view_as(StandardOptions).runner in (None, "DirectRunner"):
-        pipeline_options.view_as(StandardOptions).runner = "FnApiRunner"
     job = plan(options, say)
     started = time.monotonic()
     with output_directory(options.output, FOLDERS) as staging:
         job = dataclasses.replace(job, output=staging)
         for table, files in job.files.items():
             say(f"Reading {table}: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}")
-        with _signs_of_life(say):
-            _run_pipeline(pipeline_options, job)
+        with signs_of_life(say):
+            run_pipeline(pipeline_options, job)
         manifest = outcome.make_manifest(job, options, read_facts(staging))
         write_manifest(staging, manifest.to_json())
     for line in outcome.summary(manifest):
@@ -66,11 +64,21 @@ def run(arguments: list[str], say: Say = print) -> Manifest:
     return manifest
 
 
-def _run_pipeline(options: PipelineOptions, job: Job) -> None:
+def run_pipeline(options: PipelineOptions, job: Job) -> PipelineResult:
+    """Run the graph of `job` on the engine that `options` name, and return its counters.
+
+    Raises:
+        UserError: the engine failed.
+    """
+    # Beam's own DirectRunner would first try to download another engine; this is what it falls back to.
+    if options.view_as(StandardOptions).runner in (None, "DirectRunner"):
+        options.view_as(StandardOptions).runner = "FnApiRunner"
     try:
         pipeline = beam.Pipeline(options=options)
         graph.build(pipeline, job)
-        pipeline.run().wait_until_finish()
+        result = pipeline.run()
+        result.wait_until_finish()
+        return result
     except Exception as error:  # An engine raises what its workers and its network raise.
         runner = options.view_as(StandardOptions).runner
         with tempfile.NamedTemporaryFile("w", prefix="preprocess-", suffix=".log", delete=False) as log:
@@ -79,7 +87,7 @@ def _run_pipeline(options: PipelineOptions, job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _signs_of_life(say: Say) -> Iterator[None]:
+def signs_of_life(say: Say) -> Iterator[None]:
     """Say every ten seconds that the job is still running."""
     started = time.monotonic()
     over = threading.Event()

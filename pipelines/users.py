@@ -7,7 +7,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
-from pipelines.examples import BY_TIME, SplitRule, split_events, user_examples, user_record
+from pipelines.examples import BY_TIME, EVERYTHING, SplitRule, split_events, user_examples, user_record
 from pipelines.parse import EVENT_COLUMNS
 from pipelines.transitions import transitions
 from tfrs_shop.features import Feature
@@ -56,6 +56,9 @@ class MakeExamples(beam.DoFn):
         if seen > len(newest):
             yield TaggedOutput("tallies", (("rows", "events over cap"), seen - len(newest)))
         events = [dict(zip(JOINED_COLUMNS, event, strict=True)) for event in reversed(newest)]
+        if self.rule.rule == EVERYTHING and not events:
+            # In a refresh attributes come from the bundle: whom the new events do not name is gone.
+            return
         profile = {
             feature.name: attributes.get(feature.source, None if feature.dtype == "float32" else "")
             for feature in self.profile
@@ -64,7 +67,8 @@ class MakeExamples(beam.DoFn):
         if rule.rule == BY_TIME and cuts is not None:
             rule = SplitRule(BY_TIME, rule.max_history, rule.target_events, *cuts)
         if events:
-            yield from user_examples(user_id, events, rule, profile)
+            if rule.rule != EVERYTHING:
+                yield from user_examples(user_id, events, rule, profile)
             train_end, _ = split_events(events, rule)
             yield from self._counts(events[:train_end], rule)
         yield TaggedOutput("users", user_record(user_id, events, rule.max_history, profile))

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tfrs_shop.client import ServerError, ShopClient
+from tfrs_shop.client import Filter, ServerError, ShopClient
 from tfrs_shop.errors import UserError
 
 
@@ -125,6 +125,21 @@ def test_the_client_reaches_every_signature(server, trained) -> None:
         "similar",
         "rank",
     }
+
+
+def test_client_and_command_filter_and_drop_empty_places(server, trained) -> None:
+    _, data = trained
+    client = ShopClient(server)
+    user = data.users()["user_id"][0].decode()
+    best, second, *_ = (answer.product_id for answer in client.recommend(user))
+    assert client.recommend(user, Filter())[0].product_id == best
+    assert client.recommend(user, Filter(exclude_products=[best]))[0].product_id == second
+    assert client.recommend(user, Filter(category="No such")) == []
+    history = client.recommend_for_history([best], only=Filter(exclude_seen=True, price_min=0.0))
+    assert len(history) == 5
+    assert best not in {answer.product_id for answer in history}
+    command = ("query", "recommend", "--user", user, "--url", server, "--exclude-products", best)
+    assert second in tfrs_shop(*command, "--price-min", "0").stdout.splitlines()[0]
 
 
 def test_the_server_refuses_in_its_own_words(server) -> None:

@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from bundle_support import ask, user_row
 
 from tfrs_shop.errors import UserError
 from tfrs_shop.export import export, next_version
 from tfrs_shop.index import build_index, recall_of
-from tfrs_shop.signatures import BOUGHT, Serving
+from tfrs_shop.signatures import Serving
+from tfrs_shop.stored_users import BOUGHT
 
 
 def quiet(line: str) -> None:
@@ -25,20 +27,17 @@ def signatures(bundle):
     return {**loaded.signatures, "keep": loaded}
 
 
-def ask(signatures, name: str, **inputs) -> dict[str, np.ndarray]:
-    return {
-        key: value.numpy() for key, value in signatures[name](**{k: tf.constant(v) for k, v in inputs.items()}).items()
-    }
-
-
 def test_the_signatures_are_narrow(signatures) -> None:
     inputs = {
         name: set(function.structured_input_signature[1]) for name, function in signatures.items() if name != "keep"
     }
+    limits = {"exclude_product_id", "category", "price_min", "price_max", "exclude_seen", "now"}
     assert inputs == {
         "serving_default": {"user_id"},
         "recommend": {"user_id"},
         "recommend_for_history": {"history_product_id", "history_event_type"},
+        "recommend_filtered": {"user_id"} | limits,
+        "recommend_for_history_filtered": {"history_product_id", "history_event_type"} | limits,
         "similar": {"product_id"},
         "rank": {"user_id", "candidate_product_id"},
     }
@@ -58,20 +57,7 @@ def test_recommendations_are_the_best_scores_of_the_model_without_what_was_bough
             )
             if kind.decode() in BOUGHT
         }
-        history = [data.values["product_id"].index(p) + 1 if p else 0 for p in users["history_product_id"][place]][-10:]
-        kinds = [data.values["event_type"].index(t) + 1 for t in users["history_event_type"][place]][-10:]
-        queries = [data.values["query"].index(q) + 1 if q else 0 for q in users["history_query"][place]][-10:]
-        times = list(users["history_timestamp"][place])[-10:]
-        row = {
-            "history_product": tf.constant([[0] * (10 - len(history)) + history]),
-            "history_event_type": tf.constant([[0] * (10 - len(kinds)) + kinds]),
-            "history_query": tf.constant([[0] * (10 - len(queries)) + queries]),
-            "history_timestamp": tf.constant([[-1] * (10 - len(times)) + times], tf.int64),
-            "profile": tf.constant(
-                [[data.values[f.vocabulary].index(users[f.name][place]) + 1 for f in data.profile]], tf.int32
-            ),
-        }
-        scores = np.exp(model.final_scores(tf.constant(vectors), row).numpy()[0])
+        scores = np.exp(model.final_scores(tf.constant(vectors), user_row(data, place)).numpy()[0])
         for product in bought - {b""}:
             scores[data.values["product_id"].index(product) + 1] = -np.inf
         scores[0] = -np.inf
@@ -229,7 +215,8 @@ def test_warm_up_requests_and_golden_answers_cover_every_door(bundle, signatures
                 np.testing.assert_allclose(answer[key].numpy(), tf.make_ndarray(value), atol=1e-5)
             else:
                 assert answer[key].numpy().tolist() == tf.make_ndarray(value).tolist()
-    assert asked == {"serving_default", "recommend_for_history", "similar", "rank"}
+    filtered = {"recommend_filtered", "recommend_for_history_filtered"}
+    assert asked == {"serving_default", "recommend_for_history", "similar", "rank"} | filtered
     warm_up = sum(1 for _ in tf.data.TFRecordDataset(str(bundle / "assets.extra" / "tf_serving_warmup_requests")))
     assert warm_up >= 4
 

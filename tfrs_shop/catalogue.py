@@ -8,8 +8,6 @@ import numpy as np
 from tfrs_shop.manifest import Manifest
 
 POPULARITY = "train_count"
-# A word that fewer products have tells no two of them to be alike.
-LEAST_PRODUCTS = 3
 # Numbers of a product that the tower reads as buckets.
 BUCKETED = ("price", "rating_mean", "rating_count", "sales_rank", POPULARITY)
 
@@ -25,10 +23,15 @@ class Catalogue:
         category: ``[products + 1, depth]`` int32, vocabulary indices of the path's prefixes, 0 padded.
         brand: ``[products + 1]`` int32, 0 unknown.
         words: ``[products + 1, most]`` int32, vocabulary indices of the words of title, brand and category, each once,
-            0 padded; words of fewer than three products are left out.
+            0 padded.
         buckets: ``[products + 1, len(BUCKETED)]`` int32, 0 missing, else 1 + the number of quantiles below.
         price: ``[products + 1]`` float32, NaN missing.
+        on_sale_from, on_sale_to: ``[products + 1]`` int64 milliseconds since 1970, -1: always. A product is on sale
+            from the one up to, and not including, the other.
         train_count: ``[products + 1]`` int64, events of the training split.
+        embedding: ``[products + 1]`` int32, its row in the model's id embedding; 0 for a product that it did not know.
+        embeddings: rows of the id embedding, without the padding row.
+        text_mean: ``[text width]`` mean of the text vectors that the model was trained on.
 
     A product without training events is new: it has no popularity (bucket 0), and no id embedding, which would be
     untrained noise.
@@ -45,7 +48,12 @@ class Catalogue:
     words: np.ndarray
     buckets: np.ndarray
     price: np.ndarray
+    on_sale_from: np.ndarray
+    on_sale_to: np.ndarray
     train_count: np.ndarray
+    embedding: np.ndarray
+    embeddings: int
+    text_mean: list[float]
 
     @property
     def size(self) -> int:
@@ -54,9 +62,8 @@ class Catalogue:
 
     def features(self) -> dict[str, np.ndarray]:
         """Return what the product tower reads, by the names of its inputs; a new product has ``index`` 0."""
-        index = np.where(self.train_count > 0, np.arange(self.size + 1), 0).astype(np.int32)
         return {
-            "index": index,
+            "index": self.embedding,
             "text_vector": self.text_vector,
             "category": self.category,
             "brand": self.brand,
@@ -84,6 +91,7 @@ def build_catalogue(
     category = np.zeros((size, depth), np.int32)
     brand = np.zeros(size, np.int32)
     numbers = np.full((size, len(BUCKETED)), np.nan, np.float64)
+    on_sale = np.full((size, 2), -1, np.int64)
     for row in rows:
         place = indices[row["product_id"]]
         for name in ("product_id", "title", "description", "brand"):
@@ -95,6 +103,7 @@ def build_catalogue(
         if width:
             vectors[place] = row["text_vector"]
         numbers[place] = [row[name] for name in BUCKETED]
+        on_sale[place] = row["on_sale_from"], row["on_sale_to"]
     counts = np.nan_to_num(numbers[:, BUCKETED.index(POPULARITY)]).astype(np.int64)
     numbers[counts == 0, BUCKETED.index(POPULARITY)] = np.nan
     buckets = np.stack([bucketize(numbers[:, i], bucket_edges(manifest, name)) for i, name in enumerate(BUCKETED)], 1)
@@ -111,7 +120,12 @@ def build_catalogue(
         words=_words(rows, indices, vocabularies["words"]),
         buckets=buckets,
         price=numbers[:, 0].astype(np.float32),
+        on_sale_from=on_sale[:, 0],
+        on_sale_to=on_sale[:, 1],
         train_count=counts,
+        embedding=np.where(counts > 0, np.arange(size), 0).astype(np.int32),
+        embeddings=size - 1,
+        text_mean=_text_mean(vectors),
     )
 
 
@@ -120,17 +134,30 @@ def bucket_edges(manifest: Manifest, name: str) -> np.ndarray:
     return np.unique(np.asarray(manifest.statistics.get(name, {}).get("quantiles", []), np.float64))
 
 
+def word_counts(words: np.ndarray, size: int) -> np.ndarray:
+    """Return how many products have each word of a vocabulary of `size`: ``[size + 1]`` int64, padding 0."""
+    counts = np.bincount(words.ravel(), minlength=size + 1)
+    counts[0] = 0
+    return counts
+
+
 def bucketize(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """Return the bucket of each value: 0 for NaN, else 1 + the number of edges below it. int32."""
     return np.where(np.isnan(values), 0, 1 + np.searchsorted(edges, values)).astype(np.int32)
 
 
 def _words(rows: list[dict[str, Any]], products: dict[bytes, int], vocabulary: dict[bytes, int]) -> np.ndarray:
-    found = {products[row["product_id"]]: sorted({vocabulary.get(word, 0) for word in row["words"]}) for row in rows}
-    count = np.bincount([word for words in found.values() for word in words] + [0], minlength=len(vocabulary) + 1)
-    count[0] = 0
-    kept = {place: [word for word in words if count[word] >= LEAST_PRODUCTS] for place, words in found.items()}
-    table = np.zeros((len(products) + 1, max([len(words) for words in kept.values()] + [1])), np.int32)
-    for place, words in kept.items():
-        table[place, : len(words)] = words
+    found = {products[row["product_id"]]: {vocabulary.get(word, 0) for word in row["words"]} - {0} for row in rows}
+    table = np.zeros((len(products) + 1, max([len(words) for words in found.values()] + [1])), np.int32)
+    for place, words in found.items():
+        table[place, : len(words)] = sorted(words)
     return table
+
+
+def _text_mean(vectors: np.ndarray) -> list[float]:
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    known = norms[:, 0] > 0
+    if not vectors.shape[1]:
+        return []
+    unit = vectors[known] / norms[known]
+    return (unit.mean(0) if len(unit) else np.zeros(vectors.shape[1])).astype(float).tolist()

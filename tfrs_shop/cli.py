@@ -136,6 +136,26 @@ def export(
     run_export(model, shop_data, output, index, Serving(k, exclude), say)
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def refresh(
+    context: typer.Context,
+    bundle: Annotated[Path, typer.Option(metavar="BUNDLE", help="A version's directory, such as models/shop/1.")],
+    products: Annotated[list[str], typer.Option(metavar="FILE", help="The new catalogue, all of it; globs too.")],
+    output: Annotated[Path, typer.Option(metavar="MODELS/shop", help="The model's directory; a version is added.")],
+    events: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="All events that shall count from now on; else as before.")
+    ] = None,
+    mapping: Annotated[str, typer.Option(help="Foreign column names, as of 'tfrs-shop preprocess'.")] = "",
+) -> None:
+    """Write the next version for a new catalogue, without training; flags of any Beam runner are taken too."""
+    _quiet_tensorflow()
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    from tfrs_shop.refresh import refresh as run
+
+    arguments = ["--products", *products, *(["--events", *events] if events else []), "--mapping", mapping]
+    run(bundle, [*arguments, *context.args], output, say)
+
+
 @app.command()
 def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A version's directory, such as models/shop/1.")],
@@ -213,6 +233,11 @@ def query_recommend(
     user: Annotated[str, typer.Option(help="The user id; an unknown user gets what is popular.")] = "",
     history: Annotated[str, typer.Option(help="Or product ids, oldest first, comma-separated.")] = "",
     event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
+    exclude_products: Annotated[str, typer.Option(help="Leave out these product ids, comma-separated.")] = "",
+    category: Annotated[str, typer.Option(help="Only of this category path, or below it: 'Makeup > Face'.")] = "",
+    price_min: Annotated[float | None, typer.Option(min=0.0, help="Only at this price or above.")] = None,
+    price_max: Annotated[float | None, typer.Option(min=0.0, help="Only at this price or below.")] = None,
+    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out all products seen before.")] = False,
     url: Url = "http://127.0.0.1:8501",
     model: Model = "shop",
     k: Most = 10,
@@ -222,10 +247,14 @@ def query_recommend(
     client = _client(url, model)
     if bool(user) == bool(history):
         raise UserError("give either --user or --history.")
+    from tfrs_shop.client import Filter
+
+    only: Filter | None = Filter(_split(exclude_products), category, price_min, price_max, exclude_seen)
+    only = None if only == Filter([]) else only
     if user:
-        _show(client.recommend(user)[:k], as_json)
+        _show(client.recommend(user, only)[:k], as_json)
     else:
-        _show(client.recommend_for_history(_split(history), _split(event_types))[:k], as_json)
+        _show(client.recommend_for_history(_split(history), _split(event_types), only)[:k], as_json)
 
 
 @query_app.command("similar")

@@ -19,6 +19,38 @@ class Answer:
     title: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """What recommendations must satisfy.
+
+    Attributes:
+        exclude_products: ids that are left out.
+        category: a category path or the start of one, "Makeup > Face"; "": any.
+        price_min, price_max: both inclusive; None: no bound. A product without a price is in no range.
+        exclude_seen: leave out every product of the user's events.
+        now: milliseconds since 1970, at which a product must be on sale; 0: the server's own time.
+    """
+
+    exclude_products: Sequence[str] = ()
+    category: str = ""
+    price_min: float | None = None
+    price_max: float | None = None
+    exclude_seen: bool = False
+    now: int = 0
+
+    def inputs(self) -> dict[str, list[Any]]:
+        """Return the filter's inputs of a request of one row."""
+        return {
+            "exclude_product_id": [list(self.exclude_products) or [""]],
+            "category": [self.category],
+            # Below 0 is no bound to the server, as NaN is, which is no JSON.
+            "price_min": [-1.0 if self.price_min is None else float(self.price_min)],
+            "price_max": [-1.0 if self.price_max is None else float(self.price_max)],
+            "exclude_seen": [self.exclude_seen],
+            "now": [self.now],
+        }
+
+
 class ServerError(UserError):
     """The server's own refusal: its status code and its words."""
 
@@ -48,20 +80,25 @@ class ShopClient:
         self.address = parts.netloc
         self.path = f"/v1/models/{urllib.parse.quote(model, safe='')}"
 
-    def recommend(self, user_id: str) -> list[Answer]:
+    def recommend(self, user_id: str, only: Filter | None = None) -> list[Answer]:
         """Return recommendations for a user, best first."""
-        return self.answers("serving_default", {"user_id": [user_id]})
+        if only is None:
+            return self.answers("serving_default", {"user_id": [user_id]})
+        return self.answers("recommend_filtered", {"user_id": [user_id], **only.inputs()})
 
-    def recommend_for_history(self, product_ids: Sequence[str], event_types: Sequence[str] = ()) -> list[Answer]:
+    def recommend_for_history(
+        self, product_ids: Sequence[str], event_types: Sequence[str] = (), only: Filter | None = None
+    ) -> list[Answer]:
         """Return recommendations after a fresh history, oldest event first; event types are views if not given."""
         types = list(event_types) or ["view"] * len(product_ids)
         if len(types) != len(product_ids):
             raise UserError(
                 f"{len(product_ids)} products but {len(types)} event types; give one type for each product."
             )
-        return self.answers(
-            "recommend_for_history", {"history_product_id": [list(product_ids)], "history_event_type": [types]}
-        )
+        history = {"history_product_id": [list(product_ids)], "history_event_type": [types]}
+        if only is None:
+            return self.answers("recommend_for_history", history)
+        return self.answers("recommend_for_history_filtered", {**history, **only.inputs()})
 
     def similar(self, product_id: str) -> list[Answer]:
         """Return the products most like one."""
@@ -72,10 +109,10 @@ class ShopClient:
         return self.answers("rank", {"user_id": [user_id], "candidate_product_id": [list(product_ids)]})
 
     def answers(self, signature: str, inputs: dict[str, list[Any]]) -> list[Answer]:
-        """Ask `signature` for one row, and return its products."""
+        """Ask `signature` for one row, and return its products; places that the server left empty are dropped."""
         outputs = self.predict(request_body(signature, inputs))["outputs"]
         rows = zip(outputs["product_id"][0], outputs["score"][0], outputs["title"][0], strict=True)
-        return [Answer(*row) for row in rows]
+        return [Answer(*row) for row in rows if row[0]]
 
     def predict(self, body: dict[str, Any]) -> dict[str, Any]:
         """Post `body` to ``:predict`` and return the answer.

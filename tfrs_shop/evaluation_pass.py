@@ -75,8 +75,12 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
             found["sampled"] = tf.gather(sampled, kind, batch_dims=1)
             known = tf.cast(history > 0, tf.float32)[..., None]
             found["predicted_rating"] = model.rating_head(
-                {"index": rows["label"][:, None], "vector": products[:, None]},
-                {"index": history, "vector": tf.gather(vectors, history) * known, "rating": rows["history_rating"]},
+                {"index": model.id_rows(rows["label"])[:, None], "vector": products[:, None]},
+                {
+                    "index": model.id_rows(history),
+                    "vector": tf.gather(vectors, history) * known,
+                    "rating": rows["history_rating"],
+                },
             )[:, 0]
         return found
 

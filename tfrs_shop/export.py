@@ -1,20 +1,23 @@
 """Export: a finished run becomes the next version of a bundle, which TensorFlow Serving loads.
 
 A bundle is a SavedModel directory ``MODELS/shop/N``. Beside the graph it holds, in ``assets.extra``, warm-up requests
-(``tf_serving_warmup_requests``), golden requests with their answers, ``bundle.json`` (what it is), and ``files.json``
-(every file with its size and sha256), so that a server can refuse a version that is incomplete.
+(``tf_serving_warmup_requests``), golden requests with their answers, ``bundle.json`` (what it is), ``source`` (what it
+was made from), and ``files.json`` (every file with its size and sha256), so that a server can refuse a version that is
+incomplete.
 """
 
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfrs_shop.bundle_source import write_source
 from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
@@ -58,11 +61,12 @@ def export(
     with whole_directory(output / str(version), ()) as staging:
         assets = {"products": staging / "product_ids.txt", "users": staging / "user_ids.txt"}
         assets["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
-        user_ids = data.users()["user_id"] if data.manifest.counts["users"] else []
+        user_ids = data.users().get("user_id", [])
         assets["users"].write_bytes(b"\n".join(user_ids or [b""]) + b"\n")
-        lazy = _LazyIndex(index, vectors, model, data, say)
-        module = ShopSignatures(model, data, vectors, lazy, serving, {name: str(path) for name, path in assets.items()})
-        module.index = lazy.built(module.most)
+        module = ShopSignatures(model, data, vectors, serving, {name: str(path) for name, path in assets.items()})
+        say(f"Building the index: {index}.")
+        queries = sample_queries(module, user_ids, vectors)
+        module.retrieval.index, recall = build_index(index, vectors[1:], queries, module.retrieval.most)
         signatures = module.signatures()
         tf.saved_model.save(
             module,
@@ -74,46 +78,28 @@ def export(
             path.unlink()
         extra = staging / EXTRA
         extra.mkdir()
-        requests = list(sample_requests(data.catalogue, user_ids))
-        _write_requests(extra, signatures, requests)
+        write_source(extra, model, data)
+        _write_requests(extra, signatures, data.catalogue, user_ids)
         about = {
             "format": "tfrs_shop bundle",
             "version": BUNDLE_VERSION,
-            "index": {"kind": index, "recall@10": lazy.recall},
+            "index": {"kind": index, "recall@10": recall},
             "serving": dataclasses.asdict(serving),
             "products": data.catalogue.size,
             "users": len(user_ids),
         }
         (extra / "bundle.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         write_file_list(staging)
-    say(f"Wrote {output / str(version)}: index {index}, recall@10 {lazy.recall:.4f} against exact search.")
+    say(f"Wrote {output / str(version)}: index {index}, recall@10 {recall:.4f} against exact search.")
     return output / str(version)
 
 
-class _LazyIndex:
-    """Builds the index once it is known how many neighbours will be asked for."""
-
-    def __init__(self, kind: str, vectors: np.ndarray, model: ShopModel, data: ShopData, say: Say):
-        self.kind, self.vectors, self.model, self.data, self.say = kind, vectors, model, data, say
-        self.recall = 0.0
-
-    def built(self, most: int) -> Any:
-        """Return the index, and remember its recall."""
-        self.say(f"Building the index: {self.kind}.")
-        queries = sample_queries(self.model, self.data, self.vectors)
-        layer, self.recall = build_index(self.kind, self.vectors[1:], queries, most)
-        return layer
-
-
-def sample_queries(model: ShopModel, data: ShopData, vectors: np.ndarray, most: int = 512) -> np.ndarray:
-    """Return query vectors ``[queries, width]`` of users; product vectors where there is no example."""
-    for split in ("validation", "train"):
-        if data.manifest.counts["examples"][split]:
-            for rows in data.evaluation_batches(split, model.config.towers.max_history, most).take(1):
-                known = tf.cast(rows["history_product"] > 0, tf.float32)[..., None]
-                history = tf.gather(tf.constant(vectors), rows["history_product"]) * known
-                return model.query_vectors(rows, history)[:, -1].numpy()
-    return vectors[1 : most + 1]
+def sample_queries(module: ShopSignatures, user_ids: list[bytes], vectors: np.ndarray, most: int = 512) -> np.ndarray:
+    """Return query vectors ``[queries, width]`` of users; product vectors where there are none."""
+    if not user_ids:
+        return vectors[1 : most + 1]
+    places = np.linspace(0, len(user_ids) - 1, min(most, len(user_ids))).round().astype(int)
+    return module.query_of_users(tf.constant([user_ids[place] for place in places])).numpy()
 
 
 def next_version(output: Path) -> int:
@@ -130,20 +116,42 @@ def next_version(output: Path) -> int:
     return 1 + max([int(name) for name in names if name.isdecimal()], default=0)
 
 
-def sample_requests(catalogue: Catalogue, user_ids: list[bytes]) -> Iterable[tuple[str, dict[str, tf.Tensor]]]:
-    """Yield ``(signature, inputs)`` of each signature, as a client would send them, for warm-up and as golden ones."""
+def sample_requests(
+    catalogue: Catalogue, user_ids: list[bytes], now: int
+) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
+    """Yield ``(signature, inputs)`` of each signature, as a client would send them; `now` in ms since 1970."""
     products = catalogue.product_id[1:]
     some = [bytes(products[place % len(products)]) for place in range(3)]
+    history = {"history_product_id": tf.constant([some]), "history_event_type": tf.constant([[b"view"] * len(some)])}
+    nothing = {
+        "exclude_product_id": tf.constant([[b""]]),
+        "category": tf.constant([b""]),
+        "price_min": tf.constant([np.nan], tf.float32),
+        "price_max": tf.constant([np.nan], tf.float32),
+        "exclude_seen": tf.constant([False]),
+        "now": tf.constant([now], tf.int64),
+    }
+    # Few products are in a category, so that this one scans them all.
+    some_category = {**nothing, "category": tf.constant([bytes(catalogue.category_name[1])])}
     users = [*user_ids[:WARM_UP_USERS], b"nobody"]
     for user in users:
         yield "serving_default", {"user_id": tf.constant([user])}
     yield "serving_default", {"user_id": tf.constant(users)}
-    yield (
-        "recommend_for_history",
-        {"history_product_id": tf.constant([some]), "history_event_type": tf.constant([[b"view"] * len(some)])},
-    )
+    yield "recommend_for_history", history
+    for limits in (nothing, some_category):
+        yield "recommend_filtered", {"user_id": tf.constant(users[:1]), **limits}
+        yield "recommend_for_history_filtered", {**history, **limits}
     yield "similar", {"product_id": tf.constant(some[:1])}
     yield "rank", {"user_id": tf.constant(users[:1]), "candidate_product_id": tf.constant([some])}
+
+
+def is_for_ever(signature: str, catalogue: Catalogue, now: int) -> bool:
+    """Say whether an answer of `signature` at `now` is its answer at any later time, so that it can be golden.
+
+    A filtered signature is told the time. The others look at the clock, and change when a product comes or goes.
+    """
+    later = (catalogue.on_sale_from > now) | (catalogue.on_sale_to > now)
+    return signature.endswith("_filtered") or not later.any()
 
 
 def write_file_list(directory: Path) -> None:
@@ -159,13 +167,16 @@ def write_file_list(directory: Path) -> None:
     (directory / EXTRA / "files.json").write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_requests(extra: Path, signatures: dict[str, Any], requests: list[tuple[str, dict[str, tf.Tensor]]]) -> None:
+def _write_requests(extra: Path, signatures: dict[str, Any], catalogue: Catalogue, user_ids: list[bytes]) -> None:
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+    # When the last product has come on sale.
+    moment = max(1, int(catalogue.on_sale_from.max()))
+    now = int(time.time() * 1000)
     warm_up = tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests"))
     golden = tf.io.TFRecordWriter(str(extra / "golden_requests"))
     with warm_up, golden:
-        for name, inputs in requests:
+        for name, inputs in sample_requests(catalogue, user_ids, moment):
             request = predict_pb2.PredictRequest()
             request.model_spec.name = MODEL_NAME
             request.model_spec.signature_name = name
@@ -173,6 +184,7 @@ def _write_requests(extra: Path, signatures: dict[str, Any], requests: list[tupl
                 request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
             log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
             warm_up.write(log.SerializeToString())
-            for key, value in signatures[name](**inputs).items():
-                log.predict_log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
-            golden.write(log.SerializeToString())
+            if is_for_ever(name, catalogue, now):
+                for key, value in signatures[name](**inputs).items():
+                    log.predict_log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
+                golden.write(log.SerializeToString())

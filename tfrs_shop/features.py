@@ -136,6 +136,20 @@ def serialize(features: Iterable[Feature], row: dict[str, Any]) -> bytes:
     return serialized
 
 
+def deserialize(features: Iterable[Feature], record: bytes) -> dict[str, Any]:
+    """Return the row that `serialize` made `record` of; a missing number comes back as NaN or -1."""
+    entries = example_class().FromString(record).features.feature
+    row: dict[str, Any] = {}
+    for feature in features:
+        entry = entries[feature.name]
+        if feature.dtype == "string":
+            values = [value.decode("utf-8") for value in entry.bytes_list.value]
+        else:
+            values = list(entry.int64_list.value if feature.dtype == "int64" else entry.float_list.value)
+        row[feature.name] = values[0] if feature.size == 1 else values
+    return row
+
+
 def parsing_spec(features: Iterable[Feature]) -> dict[str, Any]:
     """Return the ``tf.io.parse_example`` spec of `features`: dense for fixed sizes, ragged (int32 splits) for lists."""
     import tensorflow as tf

@@ -30,10 +30,11 @@ def build_transitions(rows: list[dict], indices: dict[bytes, int], products: int
     """Return the edges of parsed ``transitions/`` records, in any order.
 
     Args:
-        rows: feature name to value.
+        rows: feature name to value; products that `indices` lacks are passed over.
         indices: product id to index, from 1.
         products: how many there are.
     """
+    rows = [row for row in rows if row["product_id"] in indices]
     incoming = np.ones(products + 1)
     for row in rows:
         incoming[indices[row["product_id"]]] = max(row["in_weight"], 1)
@@ -42,10 +43,12 @@ def build_transitions(rows: list[dict], indices: dict[bytes, int], products: int
     neighbors, weights = [], []
     for product in sorted(by_product):
         row = by_product[product]
-        places = np.array([indices[value] for value in row["neighbor_product_id"]], np.int32)
+        places = np.array([indices.get(value, 0) for value in row["neighbor_product_id"]], np.int32)
+        weight = np.asarray(row["neighbor_weight"], np.float64)[places > 0]
+        places = places[places > 0]
         lengths[product] = len(places)
         neighbors.append(places)
-        weights.append(np.asarray(row["neighbor_weight"], np.float64) / np.sqrt(incoming[places]))
+        weights.append(weight / np.sqrt(incoming[places]))
     flat = np.concatenate(neighbors) if neighbors else np.zeros(0, np.int32)
     return Transitions(
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

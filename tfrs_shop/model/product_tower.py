@@ -1,5 +1,6 @@
 """The product tower: what is known of a product, as one vector."""
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
@@ -7,6 +8,8 @@ import tf_keras
 from tfrs_shop.catalogue import BUCKETED, POPULARITY
 from tfrs_shop.config import TowerConfig
 from tfrs_shop.model.layers import EMBEDDING_DEVIATION, centred, embedding, present, small
+
+LEAST_PRODUCTS = 3
 
 
 class ProductTower(tf_keras.layers.Layer):
@@ -19,7 +22,8 @@ class ProductTower(tf_keras.layers.Layer):
     Args:
         config: sizes, dropout, and which parts are used.
         products: number of products, without the padding row.
-        words: number of words.
+        words: ``[words + 1]`` number of products that have each word, the padding's first; a word of few products tells
+            no two of them to be alike, and is left out.
         categories: number of category prefixes.
         brands: number of brands.
         bucket_sizes: number of buckets of each product number, 0 for "missing" included.
@@ -30,7 +34,7 @@ class ProductTower(tf_keras.layers.Layer):
         self,
         config: TowerConfig,
         products: int,
-        words: int,
+        words: np.ndarray,
         categories: int,
         brands: int,
         bucket_sizes: list[int],
@@ -56,8 +60,9 @@ class ProductTower(tf_keras.layers.Layer):
                 embedding(size, config.width, f"bucket{i}") for i, size in enumerate(bucket_sizes)
             ]
         if config.words:
-            # Zeros: a word that no product of the training has stays without effect.
-            self.words = self.add_weight("words", [words + 1, config.width], tf.float32, "zeros")
+            self.words = self.add_weight("words", [len(words), config.width], tf.float32, "zeros")
+            # Saved with the weights: another catalogue has other counts, and an untrained word must stay out.
+            self.shared_words = tf.Variable(words >= LEAST_PRODUCTS, trainable=False, name="shared_words")
         self.uses_text = uses_text
         if config.fusion == "cross":
             self.cross = tfrs.layers.feature_interaction.Cross(projection_dim=config.width, name="cross")
@@ -103,7 +108,7 @@ class ProductTower(tf_keras.layers.Layer):
 
     def _words(self, words: tf.Tensor) -> tf.Tensor:
         """Return ``[products, width]``: the sum of the words' vectors, divided by the root of their number."""
-        present_at = tf.where(words > 0)
+        present_at = tf.where(tf.gather(self.shared_words, words))
         shape = tf.shape(words, tf.int64)
         sparse = tf.SparseTensor(present_at, tf.gather_nd(words, present_at), shape)
         found = tf.nn.safe_embedding_lookup_sparse(self.words, sparse, combiner="sqrtn")

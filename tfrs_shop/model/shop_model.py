@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 import tf_keras
 
-from tfrs_shop.catalogue import BUCKETED, bucket_edges
+from tfrs_shop.catalogue import BUCKETED, bucket_edges, word_counts
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.full_softmax import full_softmax_loss
@@ -49,21 +49,20 @@ class ShopModel(tfrs.Model):
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
         self.text = TunedText(data, config.text, name="text") if config.text.tuning != "frozen" else None
-        text_mean = _text_mean(catalogue.text_vector)
         self.product_tower = ProductTower(
             config.towers,
-            products=catalogue.size,
-            words=len(values["words"]),
+            products=catalogue.embeddings,
+            words=word_counts(catalogue.words, len(values["words"])),
             categories=len(values["category"]),
             brands=len(values["brand"]),
             bucket_sizes=[len(bucket_edges(data.manifest, name)) + 2 for name in BUCKETED],
-            text_mean=text_mean,
+            text_mean=catalogue.text_mean,
             name="product_tower",
         )
         self.query_tower = QueryTower(
             config.towers,
             event_types=len(values["event_type"]),
-            text_mean=text_mean,
+            text_mean=catalogue.text_mean,
             queries=len(values["query"]),
             profile_sizes=data.profile_sizes,
             name="query_tower",
@@ -75,7 +74,7 @@ class ShopModel(tfrs.Model):
         rating_mean = data.manifest.statistics.get("event_rating", {}).get("mean", 0.0)
         self.ranking_head = RankingHead(ranking, kinds, name="ranking_head")
         self.rating_head = RatingHead(
-            ranking, catalogue.size, config.towers.max_history, rating_mean, name="rating_head"
+            ranking, catalogue.embeddings, config.towers.max_history, rating_mean, name="rating_head"
         )
         self.task_weights = TaskWeights([ranking.behavior_weight] * kinds + [ranking.rating_weight], name="tasks")
         if config.retrieval.hard_negatives and not self.full_softmax:
@@ -239,6 +238,10 @@ class ShopModel(tfrs.Model):
         bias: tf.Tensor = self.repeats(rows["history_product"], rows["history_event_type"])[:, -1]
         return bias
 
+    def id_rows(self, products: tf.Tensor) -> tf.Tensor:
+        """Return the rows of `products` in embeddings by id, 0 for a product that the model was not trained on."""
+        return tf.gather(self._tables.features["index"], products)
+
     def last_queries(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return ``[batch, width]`` float32: the query vector after the last event of each row."""
         history = rows["history_product"]
@@ -394,8 +397,15 @@ class ShopModel(tfrs.Model):
         behaviors = tf.reduce_mean(entropy(happened, chosen) + entropy(tf.zeros_like(chosen), not_chosen), 0)
         shape = tf.shape(history_vectors)
         expected = self.rating_head(
-            {"index": label, "vector": tf.scatter_nd(tf.cast(tf.where(label > 0), tf.int32), products, shape)},
-            {"index": inputs["history_product"], "vector": history_vectors, "rating": inputs["history_rating"]},
+            {
+                "index": self.id_rows(label),
+                "vector": tf.scatter_nd(tf.cast(tf.where(label > 0), tf.int32), products, shape),
+            },
+            {
+                "index": self.id_rows(inputs["history_product"]),
+                "vector": history_vectors,
+                "rating": inputs["history_rating"],
+            },
             each_position=True,
             training=training,
         )
@@ -468,12 +478,3 @@ class _Tables:
         self.sampler = (
             self.popularity if config.retrieval.sampling == "popularity" else NegativeSampler(even / even.sum())
         )
-
-
-def _text_mean(vectors: np.ndarray) -> list[float]:
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    known = norms[:, 0] > 0
-    if not vectors.shape[1]:
-        return []
-    unit = vectors[known] / norms[known]
-    return (unit.mean(0) if len(unit) else np.zeros(vectors.shape[1])).astype(float).tolist()

@@ -168,7 +168,7 @@ def _event_rows(events: Iterable[Event], catalogue: Catalogue) -> Iterator[tuple
 
 
 def _day(day: float) -> str | None:
-    return (START + timedelta(days=int(day))).date().isoformat() if np.isfinite(day) else None
+    return (START + timedelta(days=int(day))).date().isoformat() if day > 0 else None
 
 
 def _product_rows(catalogue: Catalogue) -> Iterator[dict[str, object]]:
@@ -184,8 +184,9 @@ def _product_rows(catalogue: Catalogue) -> Iterator[dict[str, object]]:
             "rating_mean": round(float(catalogue.rating_mean[place]), 2) if count else None,
             "rating_count": count,
             "sales_rank": int(catalogue.sales_rank[place]) or None,
-            "on_sale_from": _day(catalogue.sale_from[place]),
-            "on_sale_to": _day(catalogue.sale_to[place]),
+            # When it can be bought, which is not when it is cheaper: a price cut shows in the events' prices.
+            "on_sale_from": _day(catalogue.arrival[place]),
+            "on_sale_to": None,
         }
 
 

@@ -1,0 +1,37 @@
+"""Helpers of the bundle tests: ask a signature, and what the model is given for a user."""
+
+import numpy as np
+import tensorflow as tf
+
+LENGTH = 10  # `max_history` of the small settings
+
+
+def ask(signatures, name: str, **inputs) -> dict[str, np.ndarray]:
+    """Return the answer of a signature of a loaded bundle."""
+    answer = signatures[name](**{key: tf.constant(value) for key, value in inputs.items()})
+    return {key: value.numpy() for key, value in answer.items()}
+
+
+def user_row(data, place: int) -> dict[str, tf.Tensor]:
+    """Return a batch of one row for the model: the stored user at `place`, put together without graph code."""
+    users = data.users()
+
+    def indices(name: str, vocabulary: str) -> list[int]:
+        values = data.values[vocabulary]
+        found = [values.index(value) + 1 if value else 0 for value in users[name][place]][-LENGTH:]
+        return [0] * (LENGTH - len(found)) + found
+
+    def lefted(name: str, missing: float, dtype: tf.DType) -> tf.Tensor:
+        found = list(users[name][place])[-LENGTH:]
+        return tf.constant([[missing] * (LENGTH - len(found)) + found], dtype)
+
+    return {
+        "history_product": tf.constant([indices("history_product_id", "product_id")]),
+        "history_event_type": tf.constant([indices("history_event_type", "event_type")]),
+        "history_query": tf.constant([indices("history_query", "query")]),
+        "history_timestamp": lefted("history_timestamp", -1, tf.int64),
+        "history_rating": lefted("history_rating", float("nan"), tf.float32),
+        "profile": tf.constant(
+            [[data.values[f.vocabulary].index(users[f.name][place]) + 1 for f in data.profile]], tf.int32
+        ),
+    }

@@ -1,0 +1,49 @@
+"""Refresh: a bundle becomes its next version for another catalogue, without training and without the run's files."""
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tfrs_shop.bundle_source import data_directory, load_source
+from tfrs_shop.errors import UserError
+from tfrs_shop.export import EXTRA, Say, export, next_version
+from tfrs_shop.inspection import check_files
+from tfrs_shop.signatures import Serving
+
+
+def refresh(bundle: str | Path, arguments: Sequence[str], output: str | Path, say: Say = print) -> Path:
+    """Write the next version below `output`, for the products of the files in `arguments`, and return its directory.
+
+    The index is of the kind of the bundle's, and answers have its settings. What is counted from events (popularity,
+    transition graph, users' histories) is counted again where events are given, and else as it was.
+
+    Args:
+        bundle: a version's directory.
+        arguments: of the Beam job: ``--products``, maybe ``--events`` and ``--mapping``, any runner's flags.
+        output: the model's directory.
+        say: takes one line of progress.
+
+    Raises:
+        UserError: the bundle is damaged or carries no source, the files cannot be used, or `output` cannot be written.
+    """
+    from pipelines.refresh import run
+
+    bundle, output = Path(bundle), Path(output)
+    if not bundle.is_dir():
+        raise UserError(f"--bundle {bundle}: no such directory; give a version's directory, such as models/shop/1.")
+    if not (bundle / EXTRA / "bundle.json").is_file():
+        raise UserError(f"--bundle {bundle}: is no bundle; give a version's directory, such as models/shop/1.")
+    check_files(bundle)
+    source = data_directory(bundle)
+    about = json.loads((bundle / EXTRA / "bundle.json").read_text(encoding="utf-8"))
+    next_version(output)
+    output.mkdir(parents=True, exist_ok=True)
+    # Beside the versions, so that workers that see the one see the other.
+    with tempfile.TemporaryDirectory(prefix=".refresh-", dir=output) as work:
+        directory = Path(work) / "data"
+        run([*arguments, "--output", str(directory)], source, say)
+        model, data = load_source(bundle, directory)
+        new = int((data.catalogue.embedding[1:] == 0).sum())
+        say(f"{data.catalogue.size:,} products, {new:,} of which the model was not trained on.")
+        return export(model, data, output, about["index"]["kind"], Serving(**about["serving"]), say)

@@ -1,0 +1,185 @@
+"""From query vectors to the best products that may be answered, in graph.
+
+The index finds candidates, the transition graph adds its own, and what a request does not allow is left out. Where
+fewer than k of the candidates are allowed, all products are scored instead: never fewer than k answers while there
+are k to be given.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_shop.dataset import ShopData
+from tfrs_shop.model.repeats import added_at, without_repeats
+from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.product_filter import Limits, ProductFilter
+from tfrs_shop.transitions import TransitionScorer, mix
+
+# The index is asked for so many more than k: for what will be left out.
+LEAST_RESERVE, MOST_RESERVE = 100, 500
+# Products whose scores are summed to turn a score into a chance; a larger catalogue is sampled.
+CHANCE_SAMPLE = 16_384
+# Of what is added for a repeat, in units of the softmax: more than makes it nearly certain.
+MOST_BIAS = 30.0
+_OUT = float(np.finfo(np.float32).min)
+
+
+class Retrieval(tf.Module):
+    """Answers with products and scores ``[batch, k]``, best first; product 0 with score 0 where there is no more.
+
+    Args:
+        model: whose temperature and mixture count.
+        data: the products, their popularity, and the transition graph.
+        vectors: ``[products + 1, width]`` of the whole catalogue, padding row first.
+        k: products of an answer; no more than there are.
+        reserve: products of a typical request that will be left out.
+    """
+
+    def __init__(self, model: ShopModel, data: ShopData, vectors: np.ndarray, k: int, reserve: int):
+        super().__init__(name="retrieval")
+        size = data.catalogue.size
+        self.k = min(k, size)
+        self.most = min(size, self.k + int(np.clip(reserve, LEAST_RESERVE, MOST_RESERVE)))
+        self.temperature = model.temperature
+        self.transition_weight = model.transition_weight
+        self.index: Any = None
+        self.filter = ProductFilter(data.catalogue)
+        self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
+        settings = model.config.transitions
+        self.transitions = TransitionScorer(data.transitions, settings.events, settings.decay)
+        self.products = size
+        # All products, up to a number that is scored in no time; of more a sample stands for the rest.
+        self.sample = tf.constant(_spread_sample(size, CHANCE_SAMPLE), tf.int32)
+        counts = data.catalogue.train_count.astype(np.float64)
+        popular = np.argsort(-counts[1:], kind="stable") + 1
+        self.share = tf.Variable(counts / max(counts.sum(), 1.0), trainable=False, dtype=tf.float32)
+        self.popular = tf.constant(popular[: self.most], tf.int32)
+
+    def next_products(
+        self, query: tf.Tensor, history: tf.Tensor, repeats: tf.Tensor | None, known: tf.Tensor, limits: Limits
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the likeliest allowed products to be the next, and their chances.
+
+        Args:
+            query: ``[batch, width]``.
+            history: ``[batch, events]`` int32 products, oldest first, left-padded with 0.
+            repeats: ``[batch, events]`` float32, what is added to the scores of the history's products; None: nothing.
+            known: ``[batch]`` bool; where nothing is known of the user, what is popular is answered, by share.
+            limits: what may be answered.
+        """
+        near, found = self._nearest(query)
+        bias = tf.zeros_like(history, tf.float32) if repeats is None else repeats / self.temperature
+        log_total = self._log_total(query, near / self.temperature)
+        if repeats is not None:
+            # The sum was made without what is added for the history's products.
+            own = self._scores(query, history) / self.temperature
+            more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(tf.minimum(bias, MOST_BIAS))
+            log_total += tf.math.log(tf.maximum(1.0 + tf.reduce_sum(more, 1, keepdims=True), 1e-6))
+        scores, found = self._candidates(query, history, bias, log_total, found)
+
+        def of_all(rows: tf.Tensor) -> tf.Tensor:
+            some, added = tf.gather(history, rows), tf.gather(bias, rows)
+            logits = tf.matmul(tf.gather(query, rows), self.vectors, transpose_b=True) / self.temperature
+            log_chance = added_at(some, added, logits) - tf.gather(log_total, rows)
+            if self.transition_weight:
+                follows = without_repeats(some, added, self.transitions.scores(some, self.products))
+                log_chance = mix(log_chance, follows, self.transition_weight)
+            return tf.exp(log_chance)
+
+        return self._best(scores, found, known, limits, of_all)
+
+    def similar(self, query: tf.Tensor, known: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the allowed products with the largest inner products with ``query`` ``[batch, width]``."""
+
+        def of_all(rows: tf.Tensor) -> tf.Tensor:
+            return tf.matmul(tf.gather(query, rows), self.vectors, transpose_b=True)
+
+        return self._best(*self._nearest(query), known, limits, of_all)
+
+    def _best(
+        self,
+        scores: tf.Tensor,
+        found: tf.Tensor,
+        known: tf.Tensor,
+        limits: Limits,
+        of_all: Callable[[tf.Tensor], tf.Tensor],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the best allowed candidates; in rows with too few of them, of all products.
+
+        Each row is treated alone, so that an answer does not depend on the rows beside it.
+        """
+        more = tf.shape(found)[1] - self.most
+        found = tf.where(known[:, None], found, tf.pad(self.popular, [[0, more]]))
+        scores = tf.where(known[:, None], scores, tf.gather(self.share, found))
+        allowed = self.filter.allowed(limits, found)
+        best, order = tf.math.top_k(tf.where(allowed, scores, _OUT), self.k)
+        products = tf.gather(found, order, batch_dims=1)
+        short = tf.reduce_sum(tf.cast(allowed, tf.int32), 1) < self.k
+        rows = tf.cast(tf.where(short)[:, 0], tf.int32)
+        everything = tf.where(tf.gather(known, rows)[:, None], of_all(rows), self.share[None])
+        allowed = self.filter.allowed_of_all(limits.rows(rows))
+        exact = tf.math.top_k(tf.where(allowed, everything, _OUT), self.k)
+        best = tf.tensor_scatter_nd_update(best, rows[:, None], exact.values)
+        products = tf.tensor_scatter_nd_update(products, rows[:, None], exact.indices)
+        answered = best > _OUT
+        return tf.where(answered, best, 0.0), tf.where(answered, products, 0)
+
+    def _candidates(
+        self, query: tf.Tensor, history: tf.Tensor, bias: tf.Tensor, log_total: tf.Tensor, found: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the chances of the nearest products, of the history's, and of those that the graph leads to.
+
+        The products are returned with them. Each is one candidate, however many ways lead to it; 0 fills up.
+        """
+        ways = history
+        if self.transition_weight:
+            neighbors, weights = self.transitions.edges(history)
+            neighbor, weight = neighbors.to_tensor(0), weights.to_tensor(0.0)
+            ways = tf.concat([history, neighbor], 1)
+        same = ways[:, :, None] == ways[:, None, :]
+        earlier = tf.reduce_any(tf.linalg.band_part(same, -1, 0) & ~tf.eye(tf.shape(ways)[1], dtype=tf.bool), 2)
+        near = tf.reduce_any(ways[:, :, None] == found[:, None, :], 2)
+        products = tf.concat([found, tf.where(earlier | near, 0, ways)], 1)
+        log_chance = self._scores(query, products) / self.temperature + _added(products, history, bias) - log_total
+        if self.transition_weight:
+            # The graph lowers what hardly comes again as the model does.
+            weight *= tf.exp(tf.minimum(_added(neighbor, history, bias), 0.0))
+            leads = tf.cast(products[:, :, None] == neighbor[:, None, :], tf.float32)
+            total = tf.reduce_sum(weight, 1, keepdims=True)
+            follows = tf.math.divide_no_nan(tf.einsum("bcn,bn->bc", leads, weight), total)
+            log_chance = mix(log_chance, follows, self.transition_weight)
+        return tf.exp(log_chance), products
+
+    def _scores(self, query: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
+        return tf.einsum("bd,bnd->bn", query, tf.gather(self.vectors, products))
+
+    def _log_total(self, query: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch, 1]``: the log of the sum of all products' exponentiated scores.
+
+        The nearest products are summed, and for the others, which the index does not score, the sample stands.
+        """
+        others = tf.matmul(query, tf.gather(self.vectors, self.sample), transpose_b=True) / self.temperature
+        # The product at the edge must not be counted twice where two ways to multiply round differently.
+        is_near = others >= logits[:, -1:] - 1e-4
+        count = tf.reduce_sum(tf.cast(~is_near, tf.float32), 1, keepdims=True)
+        rest = tf.reduce_logsumexp(tf.where(is_near, -1e9, others), 1, keepdims=True)
+        rest += tf.math.log(tf.maximum(float(self.products - self.most), 1e-9) / tf.maximum(count, 1.0))
+        return tf.reduce_logsumexp(tf.concat([logits, rest], 1), 1, keepdims=True)
+
+    def _nearest(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        scores, found = self.index(queries, k=self.most)
+        # ScaNN's op does not say what shape its answer has.
+        return tf.ensure_shape(scores, [None, self.most]), tf.ensure_shape(found, [None, self.most])
+
+
+def _spread_sample(products: int, most: int) -> np.ndarray:
+    """Return `most` product indices, or all: evenly spread, and as indices are by popularity so is their popularity."""
+    return np.unique(np.linspace(1, products, min(products, most)).round().astype(np.int32))
+
+
+def _added(products: tf.Tensor, history: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Return of ``products`` ``[batch, some]`` what ``bias`` ``[batch, events]`` adds for those of the history."""
+    same = (products[:, :, None] == history[:, None, :]) & (history > 0)[:, None, :]
+    return tf.reduce_sum(tf.where(same, bias[:, None, :], 0.0), 2)
