@@ -80,7 +80,7 @@ def measure_refresh(bundle: Path, count: int) -> None:
     """Refresh `bundle` for a catalogue of new texts, then again for the same one, whose texts are all known."""
     from tfrs_shop.refresh import refresh
 
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as work:
+    with tempfile.TemporaryDirectory() as work:
         products = Path(work) / "products.jsonl"
         products.write_text("".join(json.dumps(row) + "\n" for row in catalogue(count)), encoding="utf-8")
         for what in ("all texts new", "all texts known"):

@@ -52,7 +52,7 @@ def run(arguments: list[str], directory: Path, say: Say = print) -> Manifest:
         written = outcome.make_manifest(job, options, read_facts(staging))
         finished = _with_kept(Path(staging), written, Kept(str(directory), manifest, bool(options.events)))
         write_manifest(staging, finished.to_json())
-    for line in outcome.summary(written):
+    for line in outcome.summary(finished):
         say(line)
     say(f"Read the catalogue in {time.monotonic() - started:.0f} s; {_encoded(result):,} texts were new and encoded.")
     return finished
