@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,12 @@ RESULTS = ROOT / "bench-results"
 BASELINES = ("popularity", "item_knn", "transition_graph", "tutorial_two_tower", "sasrec")
 # The same settings but for these; every row is trained with the first seed.
 ABLATION: dict[str, dict[str, dict[str, Any]]] = {
-    "ids_only": {"towers": {"text": False, "attributes": False}},
-    "no_text": {"towers": {"text": False}},
+    "ids_only": {
+        "towers": {"text": False, "words": False, "behavior_text": False, "attributes": False, "id_dropout": 0.0}
+    },
+    "no_text": {"towers": {"text": False, "words": False, "behavior_text": False}},
+    "no_words": {"towers": {"words": False}},
+    "no_repeats": {"towers": {"repeats": False}},
     "no_attributes": {"towers": {"attributes": False}},
     "no_ids": {"towers": {"ids": False}},
     "no_averaging": {"training": {"average": 0.0}},
@@ -84,13 +89,16 @@ class Bench:
         return load_ranks(self.work / "ranks" / f"{name}.npz")
 
 
-def bench(given: Bench, seeds: list[int], ablation: bool, index: str) -> dict[str, Any]:
-    """Train and evaluate the model and the baselines, and return everything."""
-    result: dict[str, Any] = {"config": to_dict(given.config), "seeds": {}, "steps": {}}
+def bench(
+    given: Bench, result: dict[str, Any], seeds: list[int], ablation: list[str], index: str, save: Callable[[], None]
+) -> None:
+    """Train and evaluate the model and the baselines, and put everything into `result`, saved part by part."""
+    result |= {"config": to_dict(given.config), "seeds": {}}
     manifest = json.loads((given.data / "dataset.json").read_text())
     result["data"] = {name: manifest["counts"][name] for name in ("users", "products", "examples")}
     for seed in seeds:
         result["seeds"][str(seed)] = given.train(f"seed{seed}", {"training": {"seed": seed}})
+        save()
     first = f"seed{seeds[0]}"
     run = given.work / "runs" / first
     result["steps"]["train"] = result["seeds"][str(seeds[0])]["train"]
@@ -106,16 +114,18 @@ def bench(given: Bench, seeds: list[int], ablation: bool, index: str) -> dict[st
     result["mean"] = {kind: _mean([found[kind] for found in result["seeds"].values()]) for kind in ("mixed", "alone")}
     result["compared"] = {name: compared(given.ranks(f"{first}/mixed"), given.ranks(name)) for name in BASELINES}
     result["compared"]["alone"] = compared(given.ranks(f"{first}/mixed"), given.ranks(f"{first}/alone"))
+    save()
     if ablation:
         result["ablation"] = {}
-        for name, changes in ABLATION.items():
+        for name in ablation:
+            changes = ABLATION[name]
             row = given.train(name, {**changes, "training": {"seed": seeds[0], **changes.get("training", {})}})
             tests = {
                 kind: compared(given.ranks(f"{first}/{kind}"), given.ranks(f"{name}/{kind}"))
                 for kind in ("mixed", "alone")
             }
             result["ablation"][name] = {**row, "compared": tests}
-    return result
+            save()
 
 
 def _mean(metrics: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -146,7 +156,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, help="a data directory, in the place of these")
     parser.add_argument("--config", default="", help="settings of tfrs-shop train")
     parser.add_argument("--seeds", type=int, nargs="+", default=[], help="of training; the config's own if not given")
-    parser.add_argument("--ablation", action="store_true", help="also train without each part")
+    parser.add_argument(
+        "--ablation",
+        nargs="*",
+        choices=list(ABLATION),
+        help="also train without these parts; without each, if none is named",
+    )
     parser.add_argument("--index", default="scann", help="of the exported bundle")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--quick", action="store_true", help="a smoke run: two epochs, all in one process")
@@ -158,18 +173,20 @@ def main(arguments: list[str] | None = None) -> None:
     work = given.output / name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    took = None
+    result: dict[str, Any] = {"name": name, "steps": {}}
     if given.data is None:
         files = ["--events", given.events, "--products", given.products, "--output", str(work / "data")]
-        took = run_step(CLI, "preprocess", *files, in_process=given.quick)
+        result["steps"]["preprocess"] = run_step(CLI, "preprocess", *files, in_process=given.quick)
     config = load_config(given.config)
     if given.quick:
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
+    parts = list(ABLATION) if given.ablation == [] else given.ablation or []
     setting = Bench(work, given.data or work / "data", config, given.quick, 2 if given.quick else None)
-    result = bench(setting, given.seeds or [config.training.seed], given.ablation, given.index)
-    if took is not None:
-        result["steps"] = {"preprocess": took, **result["steps"]}
-    (given.output / f"{name}.json").write_text(json.dumps({"name": name, **result}, indent=2) + "\n")
+
+    def save() -> None:
+        (given.output / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+
+    bench(setting, result, given.seeds or [config.training.seed], parts, given.index, save)
     show_tests(result)
 
 

@@ -30,7 +30,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.beauty import ROOT, SHARED, step
+from benchmarks.beauty import ROOT, SHARED
+from benchmarks.steps import run_step
 from tfrs_shop.metrics.uncertainty import intervals
 
 WORK = ROOT / "bench-results" / "cold_start"
@@ -51,8 +52,8 @@ def main(config: str = "") -> None:
     dropped = write_events(raw / "events.csv.gz", events, held_out)
     data, run = str(WORK / "data"), str(WORK / "run")
     settings = ["--config", config] if config else []
-    step("preprocess", "preprocess", "--events", str(events), "--products", products, "--output", data)
-    train = step("train", "train", "--data", data, "--output", run, *settings)
+    run_step("tfrs_shop.cli", "preprocess", "--events", str(events), "--products", products, "--output", data)
+    train = run_step("tfrs_shop.cli", "train", "--data", data, "--output", run, *settings)
     result = {**measure(run, held_out), "dropped_test_events": dropped, "config": config, "training": train}
     (WORK.parent / "cold_start.json").write_text(json.dumps(result, indent=2) + "\n")
     show(result)

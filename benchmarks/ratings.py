@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.beauty import ROOT, step
+from benchmarks.beauty import ROOT
+from benchmarks.steps import run_step
 from tfrs_shop.metrics.pairs import rmse
 from tfrs_shop.metrics.uncertainty import bootstrap_means
 
@@ -41,10 +42,10 @@ def main(config: str = CONFIG, surprise_python: str = "") -> None:
     WORK.mkdir(parents=True)
     python = surprise_python or str(surprise_environment(WORK.parent / "surprise-venv"))
     raw, data, run = WORK / "raw", str(WORK / "data"), str(WORK / "run")
-    step("data", "data", "movielens", "--output", str(raw))
+    run_step("tfrs_shop.cli", "data", "movielens", "--output", str(raw))
     files = ["--events", str(raw / "events.csv.gz"), "--products", str(raw / "products.jsonl.gz")]
-    step("preprocess", "preprocess", *files, "--output", data)
-    training = step("train", "train", "--data", data, "--output", run, "--config", config)
+    run_step("tfrs_shop.cli", "preprocess", *files, "--output", data)
+    training = run_step("tfrs_shop.cli", "train", "--data", data, "--output", run, "--config", config)
     predicted, users, products, truth = predictions(run)
     earlier = all_but(raw / "events.csv.gz", dict(zip(users, products, strict=True)))
     errors = {"this model's rating head": clipped(predicted) - truth}

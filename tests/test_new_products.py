@@ -109,9 +109,15 @@ def small_catalogue() -> Catalogue:
         text_vector=np.zeros((7, 0), np.float32),
         category=np.array([[0], [1], [2], [1], [1], [1], [2]], np.int32),
         brand=np.array([0, 1, 2, 2, 1, 2, 1], np.int32),
+        words=np.zeros((7, 1), np.int32),
         buckets=np.zeros((7, len(BUCKETED)), np.int32),
         price=np.full(7, np.nan, np.float32),
+        on_sale_from=np.full(7, -1),
+        on_sale_to=np.full(7, -1),
         train_count=np.array([0, 1, 5, 4, 0, 0, 0]),
+        embedding=np.array([0, 1, 2, 3, 0, 0, 0]),
+        embeddings=6,
+        text_mean=[],
     )
 
 

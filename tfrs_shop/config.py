@@ -37,7 +37,7 @@ class TowerConfig:
     heads: int = 2
     dropout: float = 0.5
     text_dropout: float = 0.2
-    id_dropout: float = 0.0
+    id_dropout: float = 0.2
     max_history: int = 20
     ids: bool = True
     text: bool = True
