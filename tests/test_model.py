@@ -13,7 +13,7 @@ from tfrs_shop.model.negatives import NegativeSampler, softmax_loss
 from tfrs_shop.model.query_tower import TEXT_DECAY, QueryTower, behavior_vectors, recency_buckets
 from tfrs_shop.model.shop_model import ShopModel
 
-SMALL = TowerConfig(width=16, layers=2, heads=2, max_history=6, dropout=0.0, text_dropout=0.0)
+SMALL = TowerConfig(width=16, layers=2, heads=2, max_history=6, dropout=0.0, text_dropout=0.0, id_dropout=0.0)
 
 
 PLAIN = dataclasses.replace(SMALL, repeats=False)
@@ -128,7 +128,7 @@ def texts(data) -> ShopData:
     vectors = random.normal(size=(data.catalogue.size + 1, 12)).astype(np.float32)
     queries = random.normal(size=(len(data.values["query"]) + 1, 12)).astype(np.float32)
     vectors[0] = queries[0] = 0.0
-    catalogue = dataclasses.replace(data.catalogue, text_vector=vectors)
+    catalogue = dataclasses.replace(data.catalogue, text_vector=vectors, text_mean=[0.0] * 12)
     return dataclasses.replace(data, catalogue=catalogue, query_vectors=queries)
 
 
@@ -333,15 +333,15 @@ def test_the_vectors_that_are_mined_are_renewed_every_so_many_steps(data) -> Non
     retrieval = RetrievalConfig("in_batch", hard_negatives=2, mined_every=3)
     model, rows = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
     model.compute_loss(rows)
-    first = model.mining_vectors.numpy()
+    first = model.retrieval_loss.mining_vectors.numpy()
     np.testing.assert_allclose(first, model.product_vectors().numpy(), atol=1e-6)
     for table in model.product_tower.trainable_variables:
         table.assign_add(tf.random.normal(table.shape))
     model.compute_loss(rows)
     model.compute_loss(rows)
-    np.testing.assert_array_equal(model.mining_vectors.numpy(), first)
+    np.testing.assert_array_equal(model.retrieval_loss.mining_vectors.numpy(), first)
     model.compute_loss(rows)
-    np.testing.assert_allclose(model.mining_vectors.numpy(), model.product_vectors().numpy(), atol=1e-6)
+    np.testing.assert_allclose(model.retrieval_loss.mining_vectors.numpy(), model.product_vectors().numpy(), atol=1e-6)
 
 
 def test_impossible_retrieval_settings_are_refused() -> None:

@@ -11,7 +11,7 @@ from tfrs_shop.config import Config, RankingConfig, TowerConfig
 from tfrs_shop.dataset import open_data
 from tfrs_shop.model.shop_model import ShopModel
 
-SMALL = TowerConfig(width=16, layers=1, heads=2, max_history=6, dropout=0.0, text_dropout=0.0)
+SMALL = TowerConfig(width=16, layers=1, heads=2, max_history=6, dropout=0.0, text_dropout=0.0, id_dropout=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def test_a_product_without_events_has_neither_index_nor_popularity_and_all_other
 
 def test_products_with_events_come_first_so_that_the_softmax_is_over_them_alone(data, model) -> None:
     counts = data.catalogue.train_count
-    assert (counts[1 : model._tables.asked + 1] > 0).all()
-    assert (counts[model._tables.asked + 1 :] == 0).all()
+    assert (counts[1 : model.retrieval_loss.asked + 1] > 0).all()
+    assert (counts[model.retrieval_loss.asked + 1 :] == 0).all()
 
 
 def test_no_training_event_moves_a_new_product_by_itself(data, model) -> None:

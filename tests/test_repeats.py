@@ -14,7 +14,7 @@ from tfrs_shop.model.negatives import NegativeSampler
 from tfrs_shop.model.repeats import RepeatBias, added_at, latest, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
 
-SMALL = TowerConfig(width=16, layers=1, heads=2, max_history=6, dropout=0.0, text_dropout=0.0)
+SMALL = TowerConfig(width=16, layers=1, heads=2, max_history=6, dropout=0.0, text_dropout=0.0, id_dropout=0.0)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """The model: query tower, product tower, retrieval and ranking, trained with plain ``compile`` and ``fit``."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,14 +10,12 @@ import tf_keras
 from tfrs_shop.catalogue import BUCKETED, bucket_edges, word_counts
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
-from tfrs_shop.model.full_softmax import full_softmax_loss
-from tfrs_shop.model.in_batch import in_batch_loss
-from tfrs_shop.model.negatives import HIDDEN, NegativeSampler, contains, following, mined, softmax_loss
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
 from tfrs_shop.model.rating_head import RatingHead
 from tfrs_shop.model.repeats import RepeatBias, added_at, latest, without_repeats
+from tfrs_shop.model.retrieval_loss import Past, Positions, RetrievalLoss
 from tfrs_shop.model.text_tuning import TunedText
 from tfrs_shop.transitions import TransitionScorer, mix
 
@@ -77,17 +75,9 @@ class ShopModel(tfrs.Model):
             ranking, catalogue.embeddings, config.towers.max_history, rating_mean, name="rating_head"
         )
         self.task_weights = TaskWeights([ranking.behavior_weight] * kinds + [ranking.rating_weight], name="tasks")
-        if config.retrieval.hard_negatives and not self.full_softmax:
-            # Each replica keeps its own: no step waits for another.
-            shared = {
-                "trainable": False,
-                "synchronization": tf.VariableSynchronization.ON_READ,
-                "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            }
-            self.mining_step = tf.Variable(0, name="mining_step", **shared)
-            self.mining_vectors = tf.Variable(
-                tf.zeros([self.products + 1, config.towers.width]), name="mining_vectors", **shared
-            )
+        self.retrieval_loss = RetrievalLoss(
+            config.retrieval, catalogue.train_count, self.full_softmax, self.temperature, config.towers.width
+        )
         self.mean_loss = tf_keras.metrics.Mean(name="loss")
         self.validation = {
             name: tf_keras.metrics.Mean(name=name)
@@ -105,11 +95,6 @@ class ShopModel(tfrs.Model):
         """Whether the retrieval loss is over all products."""
         loss, small = self.config.retrieval.loss, self.products <= FULL_SOFTMAX_LIMIT
         return loss == "full_softmax" or (loss == "auto" and small and self.text is None)
-
-    @property
-    def in_batch(self) -> bool:
-        """Whether the negatives of the retrieval loss are the batch's own targets."""
-        return self.config.retrieval.loss in ("auto", "in_batch") and not self.full_softmax
 
     def product_vectors(self, features: dict[str, tf.Tensor] | None = None, training: bool = False) -> tf.Tensor:
         """Return ``[products, width]`` float32, unit length where scores are cosines.
@@ -167,7 +152,10 @@ class ShopModel(tfrs.Model):
         queries = self.query_vectors(inputs, history_vectors, training)
         past = self._past(inputs, queries, history_vectors, asked)
         queries = tf.boolean_mask(queries, asked)
-        loss = self._retrieval_loss(queries, vectors, targets, label, past, training)
+        positions = Positions(queries, targets, label, past)
+        loss = self.retrieval_loss(
+            positions, vectors, lambda products: self._vectors_of(products, training), self.product_vectors
+        )
         if self.config.ranking.weight:
             products = tf.gather(vectors, targets)
             loss += self.config.ranking.weight * self._ranking_loss(
@@ -265,90 +253,9 @@ class ShopModel(tfrs.Model):
             features["text_vector"] = self.text(distinct, training=training)
         return self.product_vectors(features, training=training), place
 
-    def _retrieval_loss(
-        self,
-        queries: tf.Tensor,
-        vectors: tf.Tensor,
-        targets: tf.Tensor,
-        label: tf.Tensor,
-        past: "Past | None",
-        training: bool,
-    ) -> tf.Tensor:
-        count = tf.cast(tf.maximum(tf.shape(queries)[0], 1), tf.float32)
-        if self.full_softmax:
-            # A new product is no negative: no event ever could have been of it, so all would push it down.
-            loss = full_softmax_loss(
-                queries,
-                vectors[1 : self._tables.asked + 1],
-                targets - 1,
-                temperature=self.temperature,
-                history=None if past is None else past.products - 1,
-                bias=None if past is None else past.bias,
-                label_smoothing=self.config.retrieval.label_smoothing,
-            )
-            return tf.reduce_sum(loss) / count
-        positives, retrieval = tf.gather(vectors, targets), self.config.retrieval
-        asked = tf.boolean_mask(label, label > 0)
-        if self.in_batch and not retrieval.hard_negatives and past is None:
-            total = in_batch_loss(
-                queries,
-                positives,
-                asked,
-                temperature=self.temperature,
-                expected=self._tables.popularity.expected(asked, tf.size(asked) - 1) if retrieval.logq else None,
-                remove_accidental_hits=retrieval.remove_accidental_hits,
-            )
-            return total / count
-        return tf.reduce_sum(self._sampled_loss(queries, positives, label, past, training)) / count
-
-    def _sampled_loss(
-        self, queries: tf.Tensor, positives: tf.Tensor, label: tf.Tensor, past: "Past | None", training: bool
-    ) -> tf.Tensor:
-        """Return ``[positions]`` float32: the loss of each labelled position against the batch's negatives."""
-        retrieval = self.config.retrieval
-        asked = tf.boolean_mask(label, label > 0)
-        if self.in_batch:
-            # Every other position's target is a draw.
-            products, negatives = asked, positives
-            expected = self._tables.popularity.expected(asked, tf.size(asked) - 1)
-            hidden = tf.eye(tf.size(asked), dtype=tf.bool)
-        else:
-            products = self._tables.sampler.draw(retrieval.negatives)
-            distinct, place = self._vectors_of(products, training)
-            negatives = tf.gather(distinct, place)
-            expected = self._tables.sampler.expected(products, retrieval.negatives)
-            hidden = tf.zeros([tf.size(asked), retrieval.negatives], tf.bool)
-        if retrieval.remove_accidental_hits:
-            hidden |= asked[:, None] == products[None]
-        if retrieval.hard_negatives:
-            hard = mined(queries, self._mining_vectors()[: self._tables.asked + 1], retrieval.hard_negatives)
-            # A mined product is there for sure: where it was drawn as well it is passed over.
-            hidden |= tf.gather(tf.scatter_nd(hard[:, None], tf.ones_like(hard), [self.products + 1]), products) > 0
-            products = tf.concat([products, hard], 0)
-            negatives = tf.concat([negatives, self._vectors_of(hard, training)[0]], 0)
-            expected = tf.concat([expected, tf.ones_like(hard, tf.float32)], 0)
-            hidden = tf.concat([hidden, contains(following(label), hard, self.products + 1)], 1)
-        bonus = more = None
-        if past is not None:
-            # What is in the history is scored apart, with its bias, and is therefore no drawn or mined negative.
-            is_target = past.products == asked[:, None]
-            bonus = tf.reduce_sum(tf.where(is_target, past.bias, 0.0), 1)
-            more = tf.where(past.latest & ~is_target, past.scores / self.temperature, HIDDEN)
-            hidden |= tf.reduce_any((past.products[:, :, None] == products) & past.latest[:, :, None], 1)
-        return softmax_loss(
-            queries,
-            positives,
-            negatives,
-            temperature=self.temperature,
-            expected=expected if retrieval.logq else None,
-            hidden=hidden,
-            bonus=bonus,
-            more=more,
-        )
-
     def _past(
         self, inputs: dict[str, tf.Tensor], queries: tf.Tensor, history_vectors: tf.Tensor, asked: tf.Tensor
-    ) -> "Past | None":
+    ) -> Past | None:
         """Return what came before each labelled position, where repeats are learned; `queries` are of all positions."""
         if not self.config.towers.repeats:
             return None
@@ -361,16 +268,6 @@ class ShopModel(tfrs.Model):
             latest=tf.boolean_mask(latest(history), asked),
             scores=tf.boolean_mask(scores, asked),
         )
-
-    def _mining_vectors(self) -> tf.Tensor:
-        """Return ``[products + 1, width]``: the product vectors as they were when they were last renewed."""
-        vectors = tf.cond(
-            self.mining_step % self.config.retrieval.mined_every == 0,
-            lambda: self.mining_vectors.assign(tf.stop_gradient(self.product_vectors())),
-            lambda: self.mining_vectors.read_value(),
-        )
-        self.mining_step.assign_add(1)
-        return vectors
 
     def _ranking_loss(
         self,
@@ -443,22 +340,6 @@ def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool =
     return ahead - tf.math.count_nonzero(counted, 1, dtype=tf.int32)
 
 
-class Past(NamedTuple):
-    """What came before each labelled position.
-
-    Attributes:
-        products: ``[positions, history]`` int32.
-        bias: ``[positions, history]`` float32, see `RepeatBias`.
-        latest: ``[positions, history]`` bool, whether an event is the latest of its product.
-        scores: ``[positions, history]`` float32, with the bias, before they are divided by the temperature.
-    """
-
-    products: tf.Tensor
-    bias: tf.Tensor
-    latest: tf.Tensor
-    scores: tf.Tensor
-
-
 class _Tables:
     """The catalogue's, the queries' and the transition graph's numbers, as tensors."""
 
@@ -467,14 +348,3 @@ class _Tables:
         self.features = {name: tf.constant(value) for name, value in catalogue.features().items()}
         self.queries = tf.constant(data.query_vectors)
         self.transitions = TransitionScorer(data.transitions, config.transitions.events, config.transitions.decay)
-        # The vocabulary is in the order of training events, so the products that have any come first.
-        self.asked = int(np.count_nonzero(catalogue.train_count)) or catalogue.size
-        # A new product is no negative here either.
-        counts = catalogue.train_count.astype(np.float64)
-        if not counts.any():
-            counts[1:] = 1.0
-        self.popularity = NegativeSampler(counts / counts.sum())
-        even = np.minimum(counts, 1.0) > 0
-        self.sampler = (
-            self.popularity if config.retrieval.sampling == "popularity" else NegativeSampler(even / even.sum())
-        )

@@ -6,17 +6,14 @@ and asks for a citation (F. M. Harper and J. A. Konstan, The MovieLens Datasets,
 """
 
 import csv
-import gzip
-import io
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from tfrs_shop.errors import UserError
+from tfrs_shop.sources.gzip_text import gzip_text
 from tfrs_shop.whole_directory import check_replaceable, whole_directory
 
 FILES = ("events.csv.gz", "products.jsonl.gz")
@@ -73,11 +70,11 @@ def movielens(output: Path) -> MovieLens:
             f"{RATINGS:,} by {USERS:,} of {FILMS:,} of MovieLens; install the version that does: {INSTALL}"
         )
     with whole_directory(output, FILES) as folder:
-        with _gzip_text(folder / "events.csv.gz") as stream:
+        with gzip_text(folder / "events.csv.gz") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(("user_id", "product_id", "event_type", "timestamp", "rating"))
             writer.writerows(events)
-        with _gzip_text(folder / "products.jsonl.gz") as stream:
+        with gzip_text(folder / "products.jsonl.gz") as stream:
             stream.writelines(json.dumps(product, ensure_ascii=False) + "\n" for product in products)
     times = [event[3] for event in events]
     return MovieLens(Path(output), len(events), users, len(products), min(times)[:10], max(times)[:10])
@@ -119,14 +116,3 @@ def _product(film: int, title: object, year: float, genres: str) -> dict[str, ob
 
 def _utc(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-@contextmanager
-def _gzip_text(path: Path) -> Iterator[io.TextIOWrapper]:
-    """Open a gzip file for text; no name and no time go into its head, so equal text gives equal bytes."""
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream,
-    ):
-        yield stream

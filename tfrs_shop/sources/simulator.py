@@ -14,11 +14,8 @@ What is true in it (numbers and reasons: docs/simulator.md):
 """
 
 import csv
-import gzip
-import io
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -26,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tfrs_shop.errors import UserError
+from tfrs_shop.sources.gzip_text import gzip_text
 from tfrs_shop.sources.simulator_catalogue import Catalogue, make_catalogue
 from tfrs_shop.sources.simulator_log import Event, Log
 from tfrs_shop.sources.simulator_queries import HeldOutQuery, bag, held_out_queries, judgments
@@ -107,7 +105,7 @@ def simulate_shop(
     without_text = score(shop, log.choices, reads_text=False)
     with whole_directory(output, FILES) as folder:
         _write_csv(folder / "events.csv.gz", EVENT_COLUMNS, _event_rows(log.events, shop.catalogue))
-        with _gzip_text(folder / "products.jsonl.gz") as stream:
+        with gzip_text(folder / "products.jsonl.gz") as stream:
             stream.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in _product_rows(shop.catalogue))
         _write_csv(folder / "users.csv.gz", ("user_id", *PROFILE), _user_rows(shop.shoppers))
         _write_csv(folder / "queries.csv.gz", ("query_id", "query"), ((q.query_id, q.query) for q in world.queries))
@@ -195,19 +193,8 @@ def _user_rows(shoppers: Shoppers) -> Iterator[tuple[str, ...]]:
         yield (f"U{user + 1:05d}", *(PROFILE[name][shoppers.profile[name][user]] for name in PROFILE))
 
 
-@contextmanager
-def _gzip_text(path: Path) -> Iterator[io.TextIOWrapper]:
-    """Open a gzip file for text; no name and no time go into its head, so equal text gives equal bytes."""
-    with (
-        path.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as packed,
-        io.TextIOWrapper(packed, encoding="utf-8", newline="") as stream,
-    ):
-        yield stream
-
-
 def _write_csv(path: Path, columns: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
-    with _gzip_text(path) as stream:
+    with gzip_text(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows(rows)
