@@ -16,6 +16,8 @@ NAMES = {
     "sasrec": "SASRec with full softmax, run here",
     "ids_only": "ids only",
     "no_text": "without text",
+    "no_words": "without words",
+    "no_repeats": "without repeats",
     "no_attributes": "without attributes",
     "no_ids": "without ids",
     "no_averaging": "without averaged weights",
