@@ -36,8 +36,21 @@ TURNS = 3
 STEPS = 6
 TEST_BATCH = 4096
 CONFIG = Config(
-    towers=TowerConfig(width=WIDTH, layers=0, dropout=0.2, max_history=20, text=False, attributes=False),
-    retrieval=RetrievalConfig(loss="in_batch", logq=False, remove_accidental_hits=False),
+    towers=TowerConfig(
+        width=WIDTH,
+        layers=0,
+        dropout=0.2,
+        id_dropout=0.0,
+        max_history=20,
+        text=False,
+        words=False,
+        attributes=False,
+        recency=False,
+        behavior_text=False,
+        profile=False,
+        repeats=False,
+    ),
+    retrieval=RetrievalConfig(loss="in_batch", logq=False, remove_accidental_hits=False, hard_negatives=0),
     ranking=RankingConfig(weight=0.0),
     training=TrainingConfig(learning_rate=3e-3, seed=SEED),
 )

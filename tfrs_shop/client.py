@@ -72,8 +72,12 @@ class ShopClient:
     """
 
     def __init__(self, url: str = "http://127.0.0.1:8501", model: str = "shop", timeout: float = 30.0):
-        parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+            valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a port that is no number, a bracket without its mate
+            valid = False
+        if not valid:
             raise UserError(f"{url}: is no address of a server; give one such as http://127.0.0.1:8501.")
         self.url, self.timeout = f"{parts.scheme}://{parts.netloc}", timeout
         self.connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

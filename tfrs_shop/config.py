@@ -51,6 +51,12 @@ class TowerConfig:
     normalize: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("width", "heads", "max_history"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"towers: {name} must be at least 1")
+        for name in ("dropout", "text_dropout", "id_dropout"):
+            if not 0.0 <= getattr(self, name) < 1.0:
+                raise ValueError(f"towers: {name} {getattr(self, name)} must be at least 0 and below 1")
         if self.width % self.heads:
             raise ValueError(f"towers: width {self.width} must be a multiple of heads {self.heads}")
 
@@ -70,7 +76,8 @@ class RetrievalConfig:
         logq: in-batch and sampled: correct for some products being drawn more often than others.
         remove_accidental_hits: in-batch and sampled: a position's own target among the others is no negative.
         hard_negatives: in-batch and sampled: products nearest to each query that are negatives of the batch as well,
-            except a position's target and what its user went on to; 0: none. Full softmax has them all.
+            except a position's target, what its user went on to and, where repeats are learned, the history; 0: none.
+            Full softmax has them all.
         mined_every: steps between renewals of the product vectors in which hard negatives are searched.
     """
 
@@ -114,6 +121,8 @@ class TextConfig:
         for name in ("last_layers", "texts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"text: {name} must be at least 1")
+        if self.learning_rate <= 0:
+            raise ValueError(f"text: learning_rate {self.learning_rate} must be above 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,6 +161,8 @@ class TransitionConfig:
     def __post_init__(self) -> None:
         if self.weight is not None and not 0.0 <= self.weight < 1.0:
             raise ValueError(f"transitions: weight {self.weight} must be at least 0 and below 1")
+        if self.events < 1:
+            raise ValueError("transitions: events must be at least 1; weight 0 turns the graph off")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,9 +200,16 @@ class TrainingConfig:
     checkpoint_every: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "patience"):
+        for name in ("epochs", "batch_size", "patience", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"training: {name} must be at least 1")
+        for name in ("warmup_steps", "checkpoint_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"training: {name} must be at least 0")
+        if self.learning_rate <= 0:
+            raise ValueError(f"training: learning_rate {self.learning_rate} must be above 0")
+        if not 0.0 <= self.average < 1.0:
+            raise ValueError(f"training: average {self.average} must be at least 0 and below 1")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,6 +34,10 @@ class StopWhenNotFinite(tf_keras.callbacks.Callback):
         if not math.isfinite(loss):
             raise self.explain(self.epoch, batch, loss)
 
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Look at the weights before another callback keeps them."""
+        self.check_weights(epoch, self.params["steps"] - 1)
+
     def check_weights(self, epoch: int, batch: int) -> None:
         """Raise if a weight is not finite: the loss of the next batch would not be."""
         sums = [tf.reduce_sum(tf.cast(weight, tf.float32)) for weight in self.model.trainable_variables]

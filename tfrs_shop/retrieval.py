@@ -70,12 +70,14 @@ class Retrieval(tf.Module):
             limits: what may be answered.
         """
         near, found = self._nearest(query)
-        bias = tf.zeros_like(history, tf.float32) if repeats is None else repeats / self.temperature
+        bias = tf.zeros_like(history, tf.float32)
+        if repeats is not None:
+            bias = tf.minimum(repeats / self.temperature, MOST_BIAS)
         log_total = self._log_total(query, near / self.temperature)
         if repeats is not None:
             # The sum was made without what is added for the history's products.
             own = self._scores(query, history) / self.temperature
-            more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(tf.minimum(bias, MOST_BIAS))
+            more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(bias)
             log_total += tf.math.log(tf.maximum(1.0 + tf.reduce_sum(more, 1, keepdims=True), 1e-6))
         scores, found = self._candidates(query, history, bias, log_total, found)
 
@@ -118,11 +120,19 @@ class Retrieval(tf.Module):
         products = tf.gather(found, order, batch_dims=1)
         short = tf.reduce_sum(tf.cast(allowed, tf.int32), 1) < self.k
         rows = tf.cast(tf.where(short)[:, 0], tf.int32)
-        everything = tf.where(tf.gather(known, rows)[:, None], of_all(rows), self.share[None])
-        allowed = self.filter.allowed_of_all(limits.rows(rows))
-        exact = tf.math.top_k(tf.where(allowed, everything, _OUT), self.k)
-        best = tf.tensor_scatter_nd_update(best, rows[:, None], exact.values)
-        products = tf.tensor_scatter_nd_update(products, rows[:, None], exact.indices)
+
+        def exact(row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            alone = row[None]
+            everything = tf.where(tf.gather(known, alone)[:, None], of_all(alone), self.share[None])
+            allowed = self.filter.allowed_of_all(limits.rows(alone))
+            values, indices = tf.math.top_k(tf.where(allowed, everything, _OUT), self.k)
+            return values[0], indices[0]
+
+        # One after the other: the scores of all products for all such rows may not fit into memory.
+        spec = (tf.TensorSpec([self.k], tf.float32), tf.TensorSpec([self.k], tf.int32))
+        values, indices = tf.map_fn(exact, rows, parallel_iterations=2, fn_output_signature=spec)
+        best = tf.tensor_scatter_nd_update(best, rows[:, None], values)
+        products = tf.tensor_scatter_nd_update(products, rows[:, None], indices)
         answered = best > _OUT
         return tf.where(answered, best, 0.0), tf.where(answered, products, 0)
 

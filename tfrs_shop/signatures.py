@@ -64,8 +64,9 @@ class ShopSignatures(tf.Module):
         self.normalize = model.config.towers.normalize
         self.exclude = serving.exclude
         self.query_tower, self.ranking_head = model.query_tower, model.ranking_head
-        # Where nobody rates there is no rating to answer with.
-        self.rating_head = model.rating_head if "event_rating" in data.manifest.statistics else None
+        # Where nobody rates, or the head is untrained, there is no rating to answer with.
+        rates = "event_rating" in data.manifest.statistics and model.config.ranking.weight > 0
+        self.rating_head = model.rating_head if rates else None
         self.repeats = model.repeats if model.config.towers.repeats else None
         self.users = StoredUsers(data, self.length, assets["users"])
         reserve = {"none": 0, "bought": self.users.longest_bought, "seen": self.users.longest_seen}[serving.exclude]
@@ -112,7 +113,8 @@ class ShopSignatures(tf.Module):
     def recommend_for_history(self, history_product_id: tf.Tensor, history_event_type: tf.Tensor) -> Answer:
         """Answer for fresh histories ``[batch, events]`` string, oldest first, padded with ""; nothing stored is read.
 
-        An event of an unknown product is passed over; an event type that training did not know counts as a view.
+        An event of an unknown product is passed over; an event type that training did not know is read
+        as the most frequent one, but never as a purchase.
         """
         rows, products, kinds = self._fresh(history_product_id, history_event_type)
         own = self._own_of_history(products, kinds)
@@ -207,13 +209,14 @@ class ShopSignatures(tf.Module):
         return self._query(self.users.rows(self.users.lookup(user_id)))
 
     def _fresh(self, product_id: tf.Tensor, event_type: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
-        """Return what the query tower reads of histories, and their products and types, 0 where there is no product."""
+        """Return what the query tower reads of histories, and their products and known types, else 0."""
         products = self._products_of(product_id)
-        kinds = tf.cast(self.event_types.lookup(event_type), tf.int32)
-        kinds = tf.where(products > 0, tf.maximum(kinds, 1), 0)
+        kinds = tf.where(products > 0, tf.cast(self.event_types.lookup(event_type), tf.int32), 0)
+        # A type that training did not know is read as the most frequent one, but is no purchase.
+        read = tf.where(products > 0, tf.maximum(kinds, 1), 0)
         rows = {
             "history_product": left_padded(tf.ragged.boolean_mask(products, products > 0), self.length, 0),
-            "history_event_type": left_padded(tf.ragged.boolean_mask(kinds, products > 0), self.length, 0),
+            "history_event_type": left_padded(tf.ragged.boolean_mask(read, products > 0), self.length, 0),
             "profile": tf.zeros([tf.shape(products)[0], self.users.attributes], tf.int32),
         }
         rows["history_query"] = tf.zeros_like(rows["history_product"])

@@ -72,12 +72,12 @@ def _user_rows(users: dict[str, Any], data: ShopData) -> Iterator[dict[str, list
         {value: place for place, value in enumerate(data.values[name], 1)}
         for name in ("product_id", "event_type", "query")
     )
-    bought = set(bought_types(data))
+    bought = {kind.encode() for kind in BOUGHT}
     for place in range(len(users.get("user_id", []))):
         events = zip(*(users[f"history_{name}"][place] for name in EVENT_COLUMNS), strict=True)
-        # An event of a product that is gone is passed over, and an unknown type counts as a view, as in a request.
+        # As in a request: an event of a product that is gone is passed over, an unknown type read as the most frequent.
         history = [
-            (products.get(product, 0), kinds.get(kind, 1), queries.get(query, 0), time, rating)
+            (products.get(product, 0), kinds.get(kind, 1), queries.get(query, 0), time, rating, kind in bought)
             for product, kind, query, time, rating in events
             if product in products or not product
         ]
@@ -89,6 +89,6 @@ def _user_rows(users: dict[str, Any], data: ShopData) -> Iterator[dict[str, list
             "queries": [event[2] for event in history],
             "times": [event[3] for event in history],
             "ratings": [event[4] for event in history],
-            "bought": list(dict.fromkeys(event[0] for event in reversed(history) if event[0] and event[1] in bought)),
+            "bought": list(dict.fromkeys(event[0] for event in reversed(history) if event[0] and event[5])),
             "seen": list(dict.fromkeys(seen + older)),
         }

@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tfrs_shop.model.negatives import HIDDEN
+
 # Rows of scores that are in memory at a time: with 8,192 columns they stay in a processor's cache.
 BLOCK = 256
-HIDDEN = -1e9
 
 
 def in_batch_loss(

@@ -28,6 +28,7 @@ class ProductTower(tf_keras.layers.Layer):
         brands: number of brands.
         bucket_sizes: number of buckets of each product number, 0 for "missing" included.
         text_mean: ``[text width]`` mean text vector of the catalogue; empty where there is no text.
+        dense_words: look words up as XLA can, which cannot take sparse tensors; it needs the memory of all of them.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class ProductTower(tf_keras.layers.Layer):
         brands: int,
         bucket_sizes: list[int],
         text_mean: list[float],
+        dense_words: bool = False,
         **kwargs: object,
     ):
         # Text vectors are centred in float32, whatever the tower computes in.
         super().__init__(autocast=False, **kwargs)
-        self.config = config
+        self.config, self.dense_words = config, dense_words
         self.products, self.text_width = products, len(text_mean)
         uses_text = config.text and self.text_width > 0
         if config.ids:
@@ -96,7 +98,9 @@ class ProductTower(tf_keras.layers.Layer):
             parts.append(self.brand_embedding(brand) * present(brand, self.compute_dtype))
             for place, table in enumerate(self.bucket_embeddings):
                 bucket = inputs["buckets"][:, place]
-                known = aged if BUCKETED[place] == POPULARITY else present(bucket, self.compute_dtype)
+                known = present(bucket, self.compute_dtype)
+                if BUCKETED[place] == POPULARITY:
+                    known *= aged
                 parts.append(table(bucket) * known)
         if not parts:
             return tf.zeros([tf.shape(index)[0], self.config.width])
@@ -108,6 +112,10 @@ class ProductTower(tf_keras.layers.Layer):
 
     def _words(self, words: tf.Tensor) -> tf.Tensor:
         """Return ``[products, width]``: the sum of the words' vectors, divided by the root of their number."""
+        if self.dense_words:
+            shared = tf.cast(tf.gather(self.shared_words, words), tf.float32)[..., None]
+            count = tf.maximum(tf.reduce_sum(shared, 1), 1.0)
+            return tf.reduce_sum(tf.gather(self.words, words) * shared, 1) * tf.math.rsqrt(count)
         present_at = tf.where(tf.gather(self.shared_words, words))
         shape = tf.shape(words, tf.int64)
         sparse = tf.SparseTensor(present_at, tf.gather_nd(words, present_at), shape)

@@ -43,7 +43,8 @@ class QueryTower(tf_keras.layers.Layer):
         profile_sizes: list[int],
         **kwargs: object,
     ):
-        super().__init__(**kwargs)
+        # Text vectors are centred in float32, whatever the tower computes in.
+        super().__init__(autocast=False, **kwargs)
         self.config = config
         self.scale = config.width**0.5
         self.position = embedding(config.max_history, config.width, "position")

@@ -40,7 +40,7 @@ class TaskWeights(tf_keras.layers.Layer):
     """
 
     def __init__(self, fixed: list[float | None], **kwargs: object):
-        super().__init__(**kwargs)
+        super().__init__(dtype="float32", **kwargs)
         self.learned = tf.constant([weight is None for weight in fixed])
         self.fixed = tf.constant([weight or 0.0 for weight in fixed], tf.float32)
         self.log_variance = tf.Variable(tf.zeros([len(fixed)]), name="log_variance")

@@ -60,7 +60,7 @@ class RatingHead(tf_keras.layers.Layer):
         scale = tf.cast(tf.shape(past["vector"])[2], tf.float32) ** 0.5
         asked_vector = self.dropout(product["vector"] * scale, training=training)
         past_vector = self.dropout(past["vector"] * scale, training=training)
-        rated = (past["index"] > 0) & ~tf.math.is_nan(past["rating"])
+        rated = ~tf.math.is_nan(past["rating"])
         own = self._above_mean(product["index"], asked_vector)
         difference = past["rating"] - self.rating_mean - self._above_mean(past["index"], past_vector)
         difference = tf.where(rated, difference, 0.0)

@@ -18,7 +18,7 @@ class RepeatBias(tf_keras.layers.Layer):
     """
 
     def __init__(self, history: int, event_types: int, **kwargs: object):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(autocast=False, dtype="float32", **kwargs)
         self.by_age = self.add_weight("by_age", [history], tf.float32, "zeros")
         self.by_event_type = self.add_weight("by_event_type", [event_types + 1], tf.float32, "zeros")
 
@@ -61,9 +61,8 @@ def added_at(products: tf.Tensor, values: tf.Tensor, scores: tf.Tensor) -> tf.Te
         values: ``[rows, some]`` float32.
         scores: ``[rows, columns]`` float32.
     """
-    rows = tf.repeat(tf.range(tf.shape(products)[0]), tf.shape(products)[1])
-    places = tf.stack([rows, tf.reshape(products, [-1])], 1)
-    return tf.tensor_scatter_nd_add(scores, places, tf.reshape(values, [-1]))
+    rows = tf.broadcast_to(tf.range(tf.shape(products)[0])[:, None], tf.shape(products))
+    return tf.tensor_scatter_nd_add(scores, tf.stack([rows, products], 2), values)
 
 
 def without_repeats(products: tf.Tensor, bias: tf.Tensor, follows: tf.Tensor) -> tf.Tensor:

@@ -160,7 +160,9 @@ class RetrievalLoss(tf.Module):
             is_target = past.products == asked[:, None]
             bonus = tf.reduce_sum(tf.where(is_target, past.bias, 0.0), 1)
             more = tf.where(past.latest & ~is_target, past.scores / self.temperature, HIDDEN)
-            hidden |= tf.reduce_any((past.products[:, :, None] == products) & past.latest[:, :, None], 1)
+            distinct, place = tf.unique(products)
+            lists = tf.where(past.latest, past.products, 0)
+            hidden |= tf.gather(contains(lists, distinct, self.products + 1), place, axis=1)
         return softmax_loss(
             queries,
             positives,

@@ -55,6 +55,7 @@ class ShopModel(tfrs.Model):
             brands=len(values["brand"]),
             bucket_sizes=[len(bucket_edges(data.manifest, name)) + 2 for name in BUCKETED],
             text_mean=catalogue.text_mean,
+            dense_words=config.training.xla,
             name="product_tower",
         )
         self.query_tower = QueryTower(
@@ -331,6 +332,8 @@ def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool =
     # Neither product 0 nor the target itself.
     not_counted = 1 + tf.cast(scores[:, 0] >= own[:, 0], tf.int32)
     ahead = tf.reduce_sum(tf.cast(scores >= own, tf.int32), 1) - not_counted
+    # A score that is no number is behind all.
+    ahead = tf.where(tf.math.is_nan(own[:, 0]), tf.shape(scores)[1] - 2, ahead)
     if not exclude_seen:
         return ahead
     # Each seen product that stands before the target is taken off once, however often it was seen.
