@@ -115,7 +115,8 @@ class ProductTower(tf_keras.layers.Layer):
         if self.dense_words:
             shared = tf.cast(tf.gather(self.shared_words, words), tf.float32)[..., None]
             count = tf.maximum(tf.reduce_sum(shared, 1), 1.0)
-            return tf.reduce_sum(tf.gather(self.words, words) * shared, 1) * tf.math.rsqrt(count)
+            vectors = tf.cast(tf.gather(self.words, words), tf.float32)
+            return tf.reduce_sum(vectors * shared, 1) * tf.math.rsqrt(count)
         present_at = tf.where(tf.gather(self.shared_words, words))
         shape = tf.shape(words, tf.int64)
         sparse = tf.SparseTensor(present_at, tf.gather_nd(words, present_at), shape)

@@ -10,6 +10,7 @@ import tf_keras
 from tfrs_shop.catalogue import BUCKETED, bucket_edges, word_counts
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.errors import UserError
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
@@ -36,6 +37,9 @@ class ShopModel(tfrs.Model):
     Args:
         data: the data directory whose catalogue and vocabularies the model is for.
         config: sizes, losses, regularisation.
+
+    Raises:
+        UserError: XLA is asked for with a loss that it cannot compile.
     """
 
     def __init__(self, data: ShopData, config: Config):
@@ -76,6 +80,11 @@ class ShopModel(tfrs.Model):
             ranking, catalogue.embeddings, config.towers.max_history, rating_mean, name="rating_head"
         )
         self.task_weights = TaskWeights([ranking.behavior_weight] * kinds + [ranking.rating_weight], name="tasks")
+        if config.training.xla and not self.full_softmax:
+            raise UserError(
+                "training.xla: only the full softmax can be compiled, and this catalogue or these settings have "
+                "another loss; give retrieval.loss full_softmax, or leave xla off."
+            )
         self.retrieval_loss = RetrievalLoss(
             config.retrieval, catalogue.train_count, self.full_softmax, self.temperature, config.towers.width
         )
