@@ -154,7 +154,7 @@ def test_event_types_must_fit_the_history(server) -> None:
         ShopClient(server).recommend_for_history(["a", "b"], ["view"])
 
 
-@pytest.mark.parametrize("url", ["ftp://shop", "http://"])
+@pytest.mark.parametrize("url", ["ftp://shop", "http://", "http://127.0.0.1:abc", "http://[::1"])
 def test_an_address_that_is_none_is_said(url: str) -> None:
     with pytest.raises(UserError, match="is no address of a server"):
         ShopClient(url)

@@ -7,11 +7,12 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tfrs_shop.config import Config, RankingConfig, RetrievalConfig, TowerConfig
+from tfrs_shop.config import Config, RankingConfig, RetrievalConfig, TowerConfig, TrainingConfig, TransitionConfig
 from tfrs_shop.dataset import ShopData, open_data
+from tfrs_shop.errors import UserError
 from tfrs_shop.model.negatives import NegativeSampler, softmax_loss
 from tfrs_shop.model.query_tower import TEXT_DECAY, QueryTower, behavior_vectors, recency_buckets
-from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.model.shop_model import ShopModel, ranks_of
 
 SMALL = TowerConfig(width=16, layers=2, heads=2, max_history=6, dropout=0.0, text_dropout=0.0, id_dropout=0.0)
 
@@ -342,6 +343,34 @@ def test_the_vectors_that_are_mined_are_renewed_every_so_many_steps(data) -> Non
     np.testing.assert_array_equal(model.retrieval_loss.mining_vectors.numpy(), first)
     model.compute_loss(rows)
     np.testing.assert_allclose(model.retrieval_loss.mining_vectors.numpy(), model.product_vectors().numpy(), atol=1e-6)
+
+
+def test_xla_is_refused_where_the_loss_cannot_be_compiled(data) -> None:
+    config = Config(SMALL, RetrievalConfig("in_batch"), training=TrainingConfig(xla=True))
+    with pytest.raises(UserError, match=r"training\.xla: only the full softmax can be compiled"):
+        ShopModel(data, config)
+
+
+def test_a_score_that_is_no_number_is_ranked_behind_all() -> None:
+    scores = tf.constant([[0.0, np.nan, 0.1, 0.2], [0.0, 0.3, 0.1, 0.2]])
+    rows = {"label": tf.constant([1, 1]), "seen_product": tf.constant([[0], [0]])}
+    assert ranks_of(scores, rows).numpy().tolist() == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: TowerConfig(heads=0), "towers: heads must be at least 1"),
+        (lambda: TowerConfig(dropout=1.0), "towers: dropout 1.0 must be at least 0 and below 1"),
+        (lambda: TrainingConfig(learning_rate=0.0), "training: learning_rate 0.0 must be above 0"),
+        (lambda: TrainingConfig(average=1.0), "training: average 1.0 must be at least 0 and below 1"),
+        (lambda: TrainingConfig(log_every=0), "training: log_every must be at least 1"),
+        (lambda: TransitionConfig(events=0), "transitions: events must be at least 1"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_impossible_retrieval_settings_are_refused() -> None:
