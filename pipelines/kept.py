@@ -78,7 +78,10 @@ def _parsed(record: bytes, features: tuple[Feature, ...]) -> dict[str, Any]:
 
 
 def _profile(row: dict[str, Any], features: tuple[Feature, ...]) -> tuple[str, dict[str, Any]]:
-    return row["user_id"], {feature.source: row[feature.name] for feature in features}
+    # A number that is missing comes back as NaN.
+    return row["user_id"], {
+        feature.source: None if (value := row[feature.name]) != value else value for feature in features
+    }
 
 
 def _product_vector(row: dict[str, Any]) -> tuple[str, list[float]]:

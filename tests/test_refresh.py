@@ -1,5 +1,6 @@
 """Refresh: a bundle becomes its next version for another catalogue, from what it carries alone."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -13,15 +14,18 @@ import tensorflow as tf
 import tf_keras
 from bundle_support import ask
 from conftest import quiet
+from preprocess_support import preprocess as preprocess_without_text
 from preprocess_support import records, write_csv, write_jsonl
 
 from pipelines.preprocess import run as preprocess
-from tfrs_shop.bundle_source import load_source
-from tfrs_shop.config import Config, TowerConfig, TrainingConfig
+from pipelines.refresh import run as refresh_data
+from tfrs_shop.bundle_source import data_directory, load_source
+from tfrs_shop.config import Config, TextConfig, TowerConfig, TrainingConfig
 from tfrs_shop.errors import UserError
 from tfrs_shop.export import export
+from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.refresh import refresh
-from tfrs_shop.run import load_run
+from tfrs_shop.run import build, load_run
 from tfrs_shop.signatures import Serving
 from tfrs_shop.text import EncoderHandles, encode_texts
 from tfrs_shop.text.bert import BertConfig, BertEncoder
@@ -174,6 +178,27 @@ def test_new_text_vectors_are_the_encoders(new, handles) -> None:
     np.testing.assert_allclose(rows["P00"], wanted[1], atol=1e-5)
 
 
+def test_a_tuned_encoder_encodes_the_new_catalogue(old, tmp_path) -> None:
+    frozen, data = load_source(old, data_directory(old))
+    model = ShopModel(data, dataclasses.replace(frozen.config, text=TextConfig(tuning="whole")))
+    build(model, data)
+    for variable in model.text.encoder.trainable_variables:
+        variable.assign_add(tf.random.normal(variable.shape, stddev=0.5, seed=3))
+    model.text.renew()
+    before = dict(zip(data.catalogue.product_id, model.product_vectors().numpy(), strict=True))
+    bundle = export(model, data, tmp_path / "shop", "brute_force", Serving(30, "bought"), quiet)
+    arguments = ["--products", str(write_jsonl(tmp_path / "p.jsonl", NEW))]
+    renewed = refresh(bundle, arguments, tmp_path / "shop", quiet)
+    again, data = load_source(renewed, data_directory(renewed))
+    after = dict(zip(data.catalogue.product_id, again.product_vectors().numpy(), strict=True))
+    for value in IDS - {"P05", "N1", "N2", "N3"}:
+        np.testing.assert_allclose(after[value.encode()], before[value.encode()], atol=1e-5)
+    row = data.catalogue.product_id.tolist().index(b"N1")
+    wanted = model.text.encoder(tf.constant(["small green cup lid. kitchen > cup"]), training=False)
+    np.testing.assert_allclose(again.text.vectors[row], wanted[0], atol=1e-5)
+    assert not np.allclose(again.text.vectors[row], data.catalogue.text_vector[row], atol=1e-2)
+
+
 def test_what_is_counted_from_events_stays_without_events(old, new) -> None:
     def counts(bundle: Path) -> dict[str, int]:
         return {
@@ -227,6 +252,25 @@ def test_new_events_are_counted_and_those_of_removed_products_skipped(new, tmp_p
     model, again = load_source(third, data)
     assert model.product_tower.products == 24
     assert again.catalogue.embedding[1:].tolist().count(0) == 3
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """A data directory without texts, of two users, one of whom says his age."""
+    base = tmp_path_factory.mktemp("kept")
+    given = {"events": EVENTS[:16], "products": CATALOGUE, "users": [{"user_id": "U0", "age": 30}, {"user_id": "U1"}]}
+    flags = [part for name, rows in given.items() for part in (f"--{name}", write_jsonl(base / f"{name}.jsonl", rows))]
+    (base / "mapping.yaml").write_text("users: {numeric: [age]}\n")
+    preprocess_without_text(base / "data", "--mapping", base / "mapping.yaml", *flags)
+    return base / "data"
+
+
+def test_a_user_without_a_number_stays_without_it(kept, tmp_path) -> None:
+    products, events = write_jsonl(tmp_path / "p.jsonl", NEW), write_jsonl(tmp_path / "e.jsonl", EVENTS[:16])
+    arguments = ["--products", str(products), "--events", str(events), "--output", str(tmp_path / "data")]
+    refresh_data(arguments, kept, quiet)
+    ages = {row["user_id"]: row["profile_age"] for row in records(tmp_path / "data", "users")}
+    assert ages == {"U0": 30.0, "U1": pytest.approx(np.nan, nan_ok=True)}
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,15 @@ def load_source(bundle: Path, directory: Path) -> tuple[ShopModel, ShopData]:
         raise UserError(
             f"{source / 'weights'}: does not fit this version of tfrs-shop ({reason}); train and export again."
         ) from None
+    if model.text is not None:
+        model.text.renew()
     return model, data
 
 
 def _checkpoint(model: ShopModel) -> tf.train.Checkpoint:
-    names = ("product_tower", "query_tower", "ranking_head", "rating_head", "repeats", "text")
+    names = ("product_tower", "query_tower", "ranking_head", "rating_head", "repeats")
     parts = {name: part for name in names if (part := getattr(model, name, None)) is not None}
+    if model.text is not None:
+        # Its vectors are those of one catalogue, and are made again for another.
+        parts["text"] = tf.train.Checkpoint(encoder=model.text.encoder)
     return tf.train.Checkpoint(**parts)
