@@ -53,8 +53,9 @@ class ReadLogs(beam.DoFn):
             for number, record in enumerate(_records(path), 1):
                 try:
                     request, answer = _predict_log(record)
-                except ValueError as error:
-                    yield TaggedOutput("rejected", {"file": path, "record": number, "reason": str(error)})
+                except (ValueError, KeyError, TypeError, IndexError) as error:
+                    reason = str(error) if isinstance(error, ValueError) else f"is odd ({one_line(error)})"
+                    yield TaggedOutput("rejected", {"file": path, "record": number, "reason": reason})
                     continue
                 yield TaggedOutput("tallies", (("requests", request["signature"]), 1))
                 for shown, user in enumerate(request["users"]):
@@ -116,6 +117,8 @@ def _predict_log(record: bytes) -> tuple[dict[str, Any], dict[str, list[list[Any
     scores = np.atleast_2d(answer["score"]).tolist() if "score" in answer else [[None] * len(row) for row in products]
     if not len(users) == len(histories) == len(products) == len(scores):
         raise ValueError("its request and its answer have different numbers of rows")
+    if any(len(row) != len(numbers) for row, numbers in zip(products, scores, strict=True)):
+        raise ValueError("its answer has different numbers of products and scores")
     about = {
         "signature": request.model_spec.signature_name or DEFAULT_SIGNATURE,
         "users": users,

@@ -46,6 +46,9 @@ FIRST = [
     b"\xff\xff\xff",
     prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog()).SerializeToString(),
     predict_log("user_profile", {"user_id": ["U1"]}, {"profile": [[1.0]]}),
+    predict_log("recommend", {"user_id": ["U1"]}, {"product_id": [["A", "B"]], "score": [[0.5]]}),
+    predict_log("recommend_for_history", {"history_product_id": [["A"]]}, shown(["A"])),
+    predict_log("recommend", {"user_id": "U1"}, shown(["A"])),
 ]
 SECOND = [predict_log("recommend_for_history", history([["A", "B", "B"]], [["view", "view", "cart"]]), shown(["C"]))]
 
@@ -119,14 +122,17 @@ def test_what_was_answered_are_impressions_in_their_places_and_no_events(feedbac
 
 def test_what_cannot_be_used_is_named_with_file_record_and_reason(feedback) -> None:
     found = [(Path(row["file"]).name, row["record"], row["reason"]) for row in rows(feedback[0], "rejected.jsonl")]
-    first = sorted(found)[:3]
+    first = sorted(found)[:6]
     assert first == [
         ("1.tfrecord", 3, "is no PredictionLog"),
         ("1.tfrecord", 4, "is a classify_log, not a predict_log"),
         ("1.tfrecord", 5, "its answer names no products"),
+        ("1.tfrecord", 6, "its answer has different numbers of products and scores"),
+        ("1.tfrecord", 7, "is odd ('history_event_type')"),
+        ("1.tfrecord", 8, "is odd (iteration over a 0-d array)"),
     ]
-    assert sorted(found)[3][:2] == ("3.tfrecord", 2)
-    assert len(found) == 4
+    assert sorted(found)[6][:2] == ("3.tfrecord", 2)
+    assert len(found) == 7
 
 
 def test_the_counts_say_how_much_there_was(feedback) -> None:
@@ -134,7 +140,7 @@ def test_the_counts_say_how_much_there_was(feedback) -> None:
     assert counts == {
         "events": 4,
         "impressions": 7,
-        "rejected": 4,
+        "rejected": 7,
         "recommend_for_history": 3,
         "serving_default": 1,
     }
