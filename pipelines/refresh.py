@@ -14,14 +14,14 @@ from typing import Any
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines import outcome
+from pipelines import graph, outcome
 from pipelines.directory import keep_rejected, output_directory, write_manifest
 from pipelines.examples import EVERYTHING, SplitRule
 from pipelines.job import Job, text_settings
 from pipelines.kept import Kept
 from pipelines.options import parse_flags
 from pipelines.plan import Say, plan
-from pipelines.preprocess import FOLDERS, run_pipeline, signs_of_life
+from pipelines.preprocess import FOLDERS, run_graph, signs_of_life
 from pipelines.write import read_facts
 from tfrs_shop.errors import UserError
 from tfrs_shop.manifest import SPLITS, Manifest, load_manifest
@@ -62,7 +62,7 @@ def run(arguments: list[str], directory: Path, beside: str = "", say: Say = prin
     with output_directory(options.output, FOLDERS) as staging:
         job = dataclasses.replace(job, output=staging)
         with signs_of_life(say):
-            result = run_pipeline(pipeline_options, job)
+            result = run_graph(pipeline_options, lambda pipeline: graph.build(pipeline, job))
         written = outcome.make_manifest(job, options, read_facts(staging), beside)
         finished = _with_kept(Path(staging), written, Kept(str(directory), manifest, bool(options.events)))
         if written.counts["rows_rejected"]:
