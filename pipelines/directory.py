@@ -8,9 +8,8 @@ from pathlib import Path
 from apache_beam.io.filesystems import FileSystems
 
 from pipelines.write import PARTS
-from tfrs_shop.errors import UserError
 from tfrs_shop.manifest import MANIFEST_NAME
-from tfrs_shop.whole_directory import whole_directory
+from tfrs_shop.whole_directory import whole_directory, writable
 
 REJECTED = "rejected"
 
@@ -37,17 +36,13 @@ def output_directory(output: str, folders: Collection[str]) -> Iterator[str]:
             FileSystems.delete([manifest])
         yield output.rstrip("/")
         return
-    try:
-        with whole_directory(Path(output), {*folders, MANIFEST_NAME}) as staging:
-            for folder in folders:
-                (staging / folder).mkdir()
-            yield str(staging)
-            for folder in folders:
-                with contextlib.suppress(OSError):  # it has files
-                    (staging / folder).rmdir()
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"--output {output}: cannot be written ({reason}); give a directory that can.") from None
+    with writable(output), whole_directory(Path(output), {*folders, MANIFEST_NAME}) as staging:
+        for folder in folders:
+            (staging / folder).mkdir()
+        yield str(staging)
+        for folder in folders:
+            with contextlib.suppress(OSError):  # it has files
+                (staging / folder).rmdir()
 
 
 def write_manifest(directory: str, manifest: str) -> None:
@@ -62,5 +57,6 @@ def keep_rejected(directory: str, output: str) -> str:
     if not is_local(output):
         return f"{output.rstrip('/')}/{REJECTED}/{REJECTED}.jsonl"
     kept = Path(f"{output.rstrip('/')}.{REJECTED}.jsonl")
-    shutil.copyfile(Path(directory) / REJECTED / f"{REJECTED}.jsonl", kept)
+    with writable(kept):
+        shutil.copyfile(Path(directory) / REJECTED / f"{REJECTED}.jsonl", kept)
     return str(kept)

@@ -78,6 +78,21 @@ def parse_flags(arguments: list[str]) -> tuple[PreprocessOptions, PipelineOption
     return options, pipeline_options
 
 
+def engine_options(parser: argparse.ArgumentParser, arguments: list[str], others: list[str]) -> PipelineOptions:
+    """Return the engine's options of a job that has `parser`; `others` are the `arguments` that the job does not know.
+
+    Raises:
+        UserError: neither does the engine, and it is one inside this process.
+    """
+    options = PipelineOptions(others)
+    if options.view_as(StandardOptions).runner in LOCAL_RUNNERS:
+        _add_engine_flags(parser)
+        _, unknown = parser.parse_known_args(arguments)
+        if unknown:
+            raise UserError(f"unknown flag {unknown[0].split('=', 1)[0]}. See --help.")
+    return options
+
+
 def _check(options: PreprocessOptions) -> None:
     if not options.output:
         raise UserError("--output is missing: give the data directory to write.")
@@ -103,20 +118,26 @@ def _check(options: PreprocessOptions) -> None:
         raise UserError("--text_encoder with a handle needs its --text_preprocessor too.")
 
 
-class _Parser(argparse.ArgumentParser):
+class FlagParser(argparse.ArgumentParser):
     """Raises ``UserError`` where argparse would print the flags of all engines and exit."""
 
     def error(self, message: str) -> NoReturn:
+        """Refuse what was given."""
         raise UserError(f"{message.removeprefix('argument ')}; see --help.")
 
 
 def _parser(*, own_only: bool) -> argparse.ArgumentParser:
-    parser = _Parser(add_help=False, allow_abbrev=False)
+    parser = FlagParser(add_help=False, allow_abbrev=False)
     PreprocessOptions._add_argparse_args(parser)
     if not own_only:
-        for cls in PipelineOptions.__subclasses__():
-            cls._add_argparse_args(_Tolerant(parser))
+        _add_engine_flags(parser)
     return parser
+
+
+def _add_engine_flags(parser: argparse.ArgumentParser) -> None:
+    for cls in PipelineOptions.__subclasses__():
+        if cls is not PreprocessOptions:
+            cls._add_argparse_args(_Tolerant(parser))
 
 
 class _Tolerant:

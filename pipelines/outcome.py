@@ -17,8 +17,14 @@ from tfrs_shop.manifest import MANIFEST_VERSION, SPLITS, Manifest
 SHOWN_REASONS = 5
 
 
-def make_manifest(job: Job, options: PreprocessOptions, facts: list[Fact]) -> Manifest:
+def make_manifest(job: Job, options: PreprocessOptions, facts: list[Fact], beside: str = "") -> Manifest:
     """Judge what the job found, and return the manifest.
+
+    Args:
+        job: what was asked for.
+        options: the flags.
+        facts: what the graph wrote of itself.
+        beside: rejected rows of a job that stops are saved beside it; "": beside ``--output``.
 
     Raises:
         UserError: a file was broken, too many rows were bad, or nothing is left.
@@ -32,7 +38,7 @@ def make_manifest(job: Job, options: PreprocessOptions, facts: list[Fact]) -> Ma
     for folder, entry in found["file"]:
         files[folder].append(entry)
     counts = _counts(found["total"], files)
-    _check(job, options, counts)
+    _check(job, options, counts, beside or options.output)
     split: dict[str, Any] = {"rule": job.rule.rule}
     if job.rule.rule == BY_TIME and job.order_by:
         cuts = found["cuts"][0] if found["cuts"] else (job.rule.validation_from, job.rule.test_from)
@@ -86,7 +92,7 @@ def _counts(totals: list[tuple[str, str, int]], files: dict[str, list[dict[str, 
     }
 
 
-def _check(job: Job, options: PreprocessOptions, counts: dict[str, Any]) -> None:
+def _check(job: Job, options: PreprocessOptions, counts: dict[str, Any], beside: str) -> None:
     for table, files in job.files.items():
         numbers = counts["by_table"][table]
         where = files[0] if len(files) == 1 else f"the {len(files)} files of --{table}"
@@ -97,14 +103,16 @@ def _check(job: Job, options: PreprocessOptions, counts: dict[str, Any]) -> None
             reasons = counts["rejected_by_reason"]
             own = [reason for reason in reasons if reason.startswith(f"{table}: ")]
             common = max(own, key=lambda reason: reasons[reason])
-            kept = directory.keep_rejected(job.output, options.output)
+            kept = directory.keep_rejected(job.output, beside)
             raise UserError(
                 f"{where}: {numbers['rejected']:,} of {numbers['read']:,} rows are bad ({share:.1%}, "
                 f"--max_bad_rows allows {options.max_bad_rows:.1%}), most often '{common.split(': ', 1)[1]}'; "
                 f"mend what {kept} lists, or allow more."
             )
         if not numbers["kept"]:
-            raise UserError(f"{where}: no row is left; the mapping skips {numbers['skipped']:,} of them.")
+            # A refresh also skips events of products that are gone.
+            why = "the mapping or the catalogue, which lacks their products," if job.kept else "the mapping"
+            raise UserError(f"{where}: no row is left; {why} skips {numbers['skipped']:,} of them.")
     if not counts["products"]:
         raise UserError(f"{next(iter(job.files.values()))[0]}: names no product; a data set needs at least one.")
 

@@ -17,7 +17,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -26,7 +27,6 @@ from apache_beam.runners.runner import PipelineResult
 from pipelines import graph, outcome
 from pipelines.directory import REJECTED, output_directory, write_manifest
 from pipelines.files import one_line
-from pipelines.job import Job
 from pipelines.options import parse_flags, usage
 from pipelines.plan import Say, plan
 from pipelines.write import PARTS, read_facts
@@ -55,7 +55,7 @@ def run(arguments: list[str], say: Say = print) -> Manifest:
         for table, files in job.files.items():
             say(f"Reading {table}: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}")
         with signs_of_life(say):
-            run_pipeline(pipeline_options, job)
+            run_graph(pipeline_options, lambda pipeline: graph.build(pipeline, job))
         manifest = outcome.make_manifest(job, options, read_facts(staging))
         write_manifest(staging, manifest.to_json())
     for line in outcome.summary(manifest):
@@ -64,8 +64,8 @@ def run(arguments: list[str], say: Say = print) -> Manifest:
     return manifest
 
 
-def run_pipeline(options: PipelineOptions, job: Job) -> PipelineResult:
-    """Run the graph of `job` on the engine that `options` name, and return its counters.
+def run_graph(options: PipelineOptions, build: Callable[[beam.Pipeline], Any]) -> PipelineResult:
+    """Run the graph that `build` adds to a pipeline on the engine that `options` name, and return its counters.
 
     Raises:
         UserError: the engine failed.
@@ -75,7 +75,7 @@ def run_pipeline(options: PipelineOptions, job: Job) -> PipelineResult:
         options.view_as(StandardOptions).runner = "FnApiRunner"
     try:
         pipeline = beam.Pipeline(options=options)
-        graph.build(pipeline, job)
+        build(pipeline)
         result = pipeline.run()
         result.wait_until_finish()
         return result

@@ -14,7 +14,6 @@ A record is a ``PredictionLog`` of a request and its answer. Read honestly, it s
 What cannot be used goes to ``rejected.jsonl`` with file, record and reason.
 """
 
-import argparse
 import hashlib
 import json
 import logging
@@ -26,14 +25,16 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.pvalue import TaggedOutput
 
+from pipelines.directory import is_local
 from pipelines.files import match_names, one_line
+from pipelines.options import FlagParser, engine_options
 from pipelines.plan import Say
+from pipelines.preprocess import run_graph
 from pipelines.write import WriteJson
 from tfrs_shop.errors import UserError
-from tfrs_shop.whole_directory import whole_directory
+from tfrs_shop.whole_directory import whole_directory, writable
 
 DEFAULT_SIGNATURE = "serving_default"
 COUNTS = "counts.json"
@@ -42,9 +43,8 @@ FILES = ("events.jsonl", "impressions.jsonl", "rejected.jsonl", COUNTS)
 History = tuple[tuple[str, str], ...]
 
 
-@beam.typehints.with_output_types(tuple[Any, Any])
 class ReadLogs(beam.DoFn):
-    """Yields ``(first event, history)`` of the requests of a file; tags: ``impressions``, ``rejected``, ``tallies``."""
+    """Yields the history of each request of a file; tags: ``impressions``, ``rejected``, ``tallies``."""
 
     def process(self, path: str) -> Iterator[Any]:
         """Read one file."""
@@ -53,13 +53,14 @@ class ReadLogs(beam.DoFn):
             for number, record in enumerate(_records(path), 1):
                 try:
                     request, answer = _predict_log(record)
-                except ValueError as error:
-                    yield TaggedOutput("rejected", {"file": path, "record": number, "reason": str(error)})
+                except (ValueError, KeyError, TypeError, IndexError) as error:
+                    reason = str(error) if isinstance(error, ValueError) else f"is odd ({one_line(error)})"
+                    yield TaggedOutput("rejected", {"file": path, "record": number, "reason": reason})
                     continue
                 yield TaggedOutput("tallies", (("requests", request["signature"]), 1))
                 for shown, user in enumerate(request["users"]):
                     yield from _impressions(path, number, request["signature"], user, answer, shown)
-                yield from ((history[0], history) for history in request["histories"] if history)
+                yield from filter(None, request["histories"])
         except (ValueError, OSError) as error:
             yield TaggedOutput("rejected", {"file": path, "record": number + 1, "reason": one_line(error)})
 
@@ -116,6 +117,8 @@ def _predict_log(record: bytes) -> tuple[dict[str, Any], dict[str, list[list[Any
     scores = np.atleast_2d(answer["score"]).tolist() if "score" in answer else [[None] * len(row) for row in products]
     if not len(users) == len(histories) == len(products) == len(scores):
         raise ValueError("its request and its answer have different numbers of rows")
+    if any(len(row) != len(numbers) for row, numbers in zip(products, scores, strict=True)):
+        raise ValueError("its answer has different numbers of products and scores")
     about = {
         "signature": request.model_spec.signature_name or DEFAULT_SIGNATURE,
         "users": users,
@@ -133,7 +136,15 @@ def _text(value: Any) -> str:
 
 def history_id(history: History) -> str:
     """Return the name of whoever has this history: a hash of it; "" for an empty one."""
-    return f"history-{hashlib.sha256(repr(history).encode()).hexdigest()[:16]}" if history else ""
+    return [*_ids(history)][-1] if history else ""
+
+
+def _ids(history: History) -> Iterator[str]:
+    """Yield the name of each of the history's beginnings, the history itself last."""
+    digest = hashlib.sha256()
+    for event in history:
+        digest.update(repr(event).encode())
+        yield f"history-{digest.hexdigest()}"
 
 
 def _impressions(
@@ -157,19 +168,33 @@ def _impressions(
             )
 
 
-def longest(element: tuple[Any, Iterable[History]]) -> Iterator[dict[str, Any]]:
-    """Yield the events of each history that no other one goes on with, once."""
-    # Sorted, a history stands right before one that goes on with it.
-    histories = sorted(set(element[1]))
-    for history, following in zip(histories, [*histories[1:], ()], strict=True):
-        if following[: len(history)] != history:
-            for position, (product, kind) in enumerate(history):
-                yield {
-                    "user_id": history_id(history),
-                    "product_id": product,
-                    "event_type": kind,
-                    "position": position,
-                }
+def longest(histories: Any) -> Any:
+    """Return the events of each history that no other one goes on with, once."""
+    return (
+        histories
+        | "Beginnings" >> beam.FlatMap(_beginnings).with_output_types(tuple[str, tuple[bool, Any]])
+        | "Longest" >> beam.CombinePerKey(_least)
+        | "Events" >> beam.FlatMap(_events)
+    )
+
+
+def _beginnings(history: History) -> Iterator[tuple[str, tuple[bool, History]]]:
+    """Yield the history under its name, and that it goes on under the names of its beginnings."""
+    *others, whole = _ids(history)
+    yield whole, (True, history)
+    yield from ((name, (False, ())) for name in others)
+
+
+def _least(found: Iterable[tuple[bool, History]]) -> tuple[bool, History]:
+    # "It goes on" is less than any history, and all histories of one name are equal.
+    return min(found, default=(True, ()))
+
+
+def _events(element: tuple[str, tuple[bool, History]]) -> Iterator[dict[str, Any]]:
+    name, (ends, history) = element
+    if ends:
+        for position, (product, kind) in enumerate(history):
+            yield {"user_id": name, "product_id": product, "event_type": kind, "position": position}
 
 
 def build(pipeline: beam.Pipeline, files: list[str], output: str) -> None:
@@ -180,7 +205,7 @@ def build(pipeline: beam.Pipeline, files: list[str], output: str) -> None:
         | "Spread" >> beam.Reshuffle()
         | "ReadLogs" >> beam.ParDo(ReadLogs()).with_outputs("impressions", "rejected", "tallies", main="main")
     )
-    events = read.main | "SameStart" >> beam.GroupByKey() | "Longest" >> beam.FlatMap(longest)
+    events = longest(read.main)
     tallies = [read.tallies]
     for name, rows in (("events", events), ("impressions", read.impressions), ("rejected", read.rejected)):
         rows | f"Write_{name}" >> WriteJson(f"{output}/{name}.jsonl")
@@ -204,17 +229,15 @@ def run(arguments: list[str], say: Say = print) -> dict[str, int]:
         UserError: something given cannot be used, or no record can.
     """
     own, others = _parser().parse_known_args(arguments)
+    options = engine_options(_parser(), arguments, others)
     if not own.request_log or not own.output:
         raise UserError("--request_log and --output are needed: the log's files, and the directory to write.")
+    if not is_local(own.output):
+        raise UserError(f"--output {own.output}: is not on this machine; give a local directory.")
     files = match_names("--request_log", own.request_log)
     say(f"Reading {len(files)} files: {', '.join(files[:3])}{' ...' if len(files) > 3 else ''}")
-    options = PipelineOptions(others)
-    # As preprocess does: Beam's own DirectRunner would first try to download another engine.
-    if options.view_as(StandardOptions).runner in (None, "DirectRunner"):
-        options.view_as(StandardOptions).runner = "FnApiRunner"
-    with whole_directory(Path(own.output), FILES) as staging:
-        with beam.Pipeline(options=options) as pipeline:
-            build(pipeline, files, str(staging))
+    with writable(own.output), whole_directory(Path(own.output), FILES) as staging:
+        run_graph(options, lambda pipeline: build(pipeline, files, str(staging)))
         lines = (staging / COUNTS).read_text(encoding="utf-8").splitlines()
         counts = {name: count for (_, name), count in map(json.loads, lines)}
         (staging / COUNTS).write_text(json.dumps(counts, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -229,8 +252,8 @@ def run(arguments: list[str], say: Say = print) -> dict[str, int]:
     return counts
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> FlagParser:
+    parser = FlagParser(
         prog="python -m pipelines.request_log",
         description="Turn request logs of the embedded server into events.jsonl (for preprocess) and impressions.jsonl."
         " Flags of any Beam runner are taken too.",
@@ -249,6 +272,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Stopped; nothing was written.", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
 import tensorflow as tf
+from apache_beam.testing.util import assert_that, equal_to
 from preprocess_support import preprocess, records, write_jsonl
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -46,6 +48,9 @@ FIRST = [
     b"\xff\xff\xff",
     prediction_log_pb2.PredictionLog(classify_log=prediction_log_pb2.ClassifyLog()).SerializeToString(),
     predict_log("user_profile", {"user_id": ["U1"]}, {"profile": [[1.0]]}),
+    predict_log("recommend", {"user_id": ["U1"]}, {"product_id": [["A", "B"]], "score": [[0.5]]}),
+    predict_log("recommend_for_history", {"history_product_id": [["A"]]}, shown(["A"])),
+    predict_log("recommend", {"user_id": "U1"}, shown(["A"])),
 ]
 SECOND = [predict_log("recommend_for_history", history([["A", "B", "B"]], [["view", "view", "cart"]]), shown(["C"]))]
 
@@ -88,9 +93,14 @@ def test_what_a_history_says_becomes_events_and_only_the_longest_counts(feedback
 
 def test_histories_that_part_are_all_kept_and_equal_ones_once() -> None:
     other = (*VIEWED, ("D", "view"))
-    found = list(longest((("A", "view"), [VIEWED, other, CARTED, CARTED, VIEWED])))
-    assert {row["user_id"] for row in found} == {history_id(CARTED), history_id(other)}
-    assert len(found) == 6
+    wanted = [
+        {"user_id": history_id(history), "product_id": product, "event_type": kind, "position": position}
+        for history in (CARTED, other)
+        for position, (product, kind) in enumerate(history)
+    ]
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        found = longest(pipeline | beam.Create([VIEWED, other, CARTED, CARTED, VIEWED]))
+        assert_that(found, equal_to(wanted))
 
 
 def test_what_was_answered_are_impressions_in_their_places_and_no_events(feedback) -> None:
@@ -119,14 +129,17 @@ def test_what_was_answered_are_impressions_in_their_places_and_no_events(feedbac
 
 def test_what_cannot_be_used_is_named_with_file_record_and_reason(feedback) -> None:
     found = [(Path(row["file"]).name, row["record"], row["reason"]) for row in rows(feedback[0], "rejected.jsonl")]
-    first = sorted(found)[:3]
+    first = sorted(found)[:6]
     assert first == [
         ("1.tfrecord", 3, "is no PredictionLog"),
         ("1.tfrecord", 4, "is a classify_log, not a predict_log"),
         ("1.tfrecord", 5, "its answer names no products"),
+        ("1.tfrecord", 6, "its answer has different numbers of products and scores"),
+        ("1.tfrecord", 7, "is odd ('history_event_type')"),
+        ("1.tfrecord", 8, "is odd (iteration over a 0-d array)"),
     ]
-    assert sorted(found)[3][:2] == ("3.tfrecord", 2)
-    assert len(found) == 4
+    assert sorted(found)[6][:2] == ("3.tfrecord", 2)
+    assert len(found) == 7
 
 
 def test_the_counts_say_how_much_there_was(feedback) -> None:
@@ -134,7 +147,7 @@ def test_the_counts_say_how_much_there_was(feedback) -> None:
     assert counts == {
         "events": 4,
         "impressions": 7,
-        "rejected": 4,
+        "rejected": 7,
         "recommend_for_history": 3,
         "serving_default": 1,
     }
@@ -156,11 +169,26 @@ def test_nothing_that_can_be_used_is_an_error_and_writes_nothing(tmp_path) -> No
     assert [path.name for path in tmp_path.iterdir()] == ["a.tfrecord"]
 
 
+def test_an_output_that_cannot_be_written_and_an_engine_that_fails_are_one_sentence(logs, tmp_path, capsys) -> None:
+    (tmp_path / "file").touch()
+    log = ["--request_log", f"{logs}/1.tfrecord", "--output"]
+    assert main([*log, f"{tmp_path}/file/out"]) == 2
+    assert main([*log, f"{tmp_path}/out", "--runner", "Nothing"]) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"Error: --output {tmp_path}/file/out: cannot be written (File exists)")
+    assert second.startswith("Error: the job failed on Nothing: ")
+
+
 def test_missing_flags_and_files_are_one_sentence(tmp_path, capsys) -> None:
     assert main(["--output", str(tmp_path / "out")]) == 2
     assert main(["--request_log", f"{tmp_path}/none.tfrecord", "--output", str(tmp_path / "out")]) == 2
+    log = ["--request_log", f"{tmp_path}/none.tfrecord", "--output"]
+    assert main([*log, str(tmp_path / "out"), "--shard", "2"]) == 2
+    assert main([*log, "gs://bucket/out"]) == 2
     assert capsys.readouterr().err.split("\n") == [
         "Error: --request_log and --output are needed: the log's files, and the directory to write.",
         f"Error: --request_log {tmp_path}/none.tfrecord: no such file; check the path.",
+        "Error: unknown flag --shard. See --help.",
+        "Error: --output gs://bucket/out: is not on this machine; give a local directory.",
         "",
     ]

@@ -268,9 +268,47 @@ def kept(tmp_path_factory) -> Path:
 def test_a_user_without_a_number_stays_without_it(kept, tmp_path) -> None:
     products, events = write_jsonl(tmp_path / "p.jsonl", NEW), write_jsonl(tmp_path / "e.jsonl", EVENTS[:16])
     arguments = ["--products", str(products), "--events", str(events), "--output", str(tmp_path / "data")]
-    refresh_data(arguments, kept, quiet)
+    refresh_data(arguments, kept, say=quiet)
     ages = {row["user_id"]: row["profile_age"] for row in records(tmp_path / "data", "users")}
     assert ages == {"U0": 30.0, "U1": pytest.approx(np.nan, nan_ok=True)}
+
+
+def test_rejected_rows_of_a_refresh_outlive_it(kept, tmp_path) -> None:
+    arguments = ["--products", str(write_jsonl(tmp_path / "p.jsonl", [*NEW, product(1, product_id="")]))]
+    arguments += ["--output", str(tmp_path / "shop" / ".refresh" / "data")]
+    said: list[str] = []
+    refresh_data(arguments, kept, str(tmp_path / "shop"), said.append)
+    lines = (tmp_path / "shop.rejected.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == [len(NEW) + 1]
+    assert f"Rejected rows are in {tmp_path / 'shop.rejected.jsonl'}." in said
+    with pytest.raises(UserError, match=rf"mend what {tmp_path}/other\.rejected\.jsonl lists"):
+        refresh_data([*arguments, "--max_bad_rows", "0"], kept, str(tmp_path / "other"), quiet)
+
+
+def test_events_of_no_product_of_the_catalogue_are_refused(kept, tmp_path) -> None:
+    arguments = ["--products", str(write_jsonl(tmp_path / "p.jsonl", NEW)), "--output", str(tmp_path / "data")]
+    arguments += ["--events", str(write_jsonl(tmp_path / "e.jsonl", [event("U1", 3, 0)]))]
+    with pytest.raises(UserError, match="or the catalogue, which lacks their products, skips 1 of them"):
+        refresh_data(arguments, kept, say=quiet)
+
+
+def test_a_bundle_whose_path_is_a_glob_is_refused(tmp_path) -> None:
+    with pytest.raises(UserError, match="in a path as a pattern; move the bundle elsewhere"):
+        refresh_data(["--products", "p.csv"], tmp_path / "a[1]", say=quiet)
+
+
+def test_searches_stay_unknown_to_a_model_that_was_trained_without(kept, tmp_path) -> None:
+    searches = [*EVENTS[:16], {"user_id": "U0", "query": "red cup", "event_type": "search", "position": 9}]
+    arguments = ["--products", str(write_jsonl(tmp_path / "p.jsonl", NEW)), "--output", str(tmp_path / "data")]
+    manifest = refresh_data([*arguments, "--events", str(write_jsonl(tmp_path / "e.jsonl", searches))], kept, say=quiet)
+    assert manifest.vocabularies["query"]["size"] == 0
+    assert "queries" not in manifest.files
+
+
+@pytest.mark.parametrize("flag", ["--users", "--max_history=3", "--text_encoder"])
+def test_what_training_settled_cannot_be_given(flag, tmp_path) -> None:
+    with pytest.raises(UserError, match=f"{flag.split('=')[0]} cannot be given to refresh"):
+        refresh_data(["--products", "p.csv", flag, "x"], tmp_path, say=quiet)
 
 
 @pytest.mark.parametrize(
@@ -306,6 +344,26 @@ def test_a_bundle_that_is_none_or_is_damaged_or_without_source_is_refused(old, t
     with pytest.raises(UserError, match="was exported by an older tfrs-shop, without its source; export it again"):
         refresh(copied, arguments, tmp_path / "shop", quiet)
     assert not (tmp_path / "shop").exists()
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ("{", "bundle.json: is damaged"),
+        ('{"version": 2}', "bundle.json: has version 2, this tfrs-shop reads 1"),
+        ('{"version": 1, "index": {}}', r"bundle.json: is damaged \('kind'\)"),
+        ('{"version": 1, "index": {"kind": "scann"}, "serving": {"odd": 1}}', "bundle.json: is damaged .*'odd'"),
+        ('{"version": 1, "index": {"kind": "scann"}, "serving": {"k": 9, "exclude": "none"}}', "cannot be written"),
+    ],
+)
+def test_a_bundle_json_and_an_output_that_cannot_be_used_are_refused_before_the_job(about, message, tmp_path) -> None:
+    extra = tmp_path / "1" / "assets.extra"
+    (extra / "source" / "data").mkdir(parents=True)
+    (extra / "bundle.json").write_text(about)
+    (extra / "files.json").write_text(json.dumps({"files": {"assets.extra/bundle.json": {"bytes": len(about)}}}))
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=message):
+        refresh(tmp_path / "1", ["--products", "p.csv"], tmp_path / "file" / "shop", quiet)
 
 
 def test_the_command_says_in_one_sentence_what_is_wrong(tmp_path) -> None:

@@ -24,7 +24,7 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.index import build_index
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.signatures import Serving, ShopSignatures
-from tfrs_shop.whole_directory import whole_directory
+from tfrs_shop.whole_directory import whole_directory, writable
 
 Say = Callable[[str], None]
 BUNDLE_VERSION = 1
@@ -58,7 +58,7 @@ def export(
     version = next_version(output)
     say(f"Embedding {data.catalogue.size:,} products.")
     vectors = model.product_vectors().numpy()
-    with whole_directory(output / str(version), ()) as staging:
+    with writable(output), whole_directory(output / str(version), ()) as staging:
         assets = {"products": staging / "product_ids.txt", "users": staging / "user_ids.txt"}
         assets["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
         user_ids = data.users().get("user_id", [])

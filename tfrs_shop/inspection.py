@@ -38,7 +38,7 @@ def inspect(bundle: str | Path) -> dict[str, Any]:
         versions = sorted((int(path.name) for path in bundle.iterdir() if path.name.isdecimal()), reverse=True)
         instead = f"give one of its versions, such as {bundle / str(versions[0])}" if versions else "export one first"
         raise UserError(f"{bundle}: is no bundle, saved_model.pb is missing; {instead}.")
-    about = _read_json(bundle, "bundle.json")
+    about = read_json(bundle, "bundle.json")
     check_files(bundle)
     files = [path for path in bundle.rglob("*") if path.is_file()]
     signatures, ops = _read_graph(bundle / "saved_model.pb")
@@ -65,7 +65,7 @@ def check_files(bundle: Path) -> None:
     Raises:
         UserError: which file it is, or that the list cannot be read.
     """
-    listed = _read_json(bundle, "files.json").get("files")
+    listed = read_json(bundle, "files.json").get("files")
     if not isinstance(listed, dict) or not listed:
         raise UserError(f"{bundle / EXTRA / 'files.json'}: is damaged, it lists no files; copy or export it again.")
     for name, entry in listed.items():
@@ -116,7 +116,12 @@ def _shape(shape: list[int | None] | None) -> str:
     return f"[{', '.join('?' if length is None else str(length) for length in shape)}]"
 
 
-def _read_json(bundle: Path, name: str) -> dict[str, Any]:
+def read_json(bundle: Path, name: str) -> dict[str, Any]:
+    """Return a JSON object out of ``assets.extra``.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
     path = bundle / EXTRA / name
     if not path.is_file():
         raise UserError(f"{bundle}: is no bundle of tfrs-shop, {EXTRA}/{name} is missing; export it again.")

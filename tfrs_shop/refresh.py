@@ -1,15 +1,15 @@
 """Refresh: a bundle becomes its next version for another catalogue, without training and without the run's files."""
 
-import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from tfrs_shop.bundle_source import data_directory, load_source
 from tfrs_shop.errors import UserError
-from tfrs_shop.export import EXTRA, Say, export, next_version
-from tfrs_shop.inspection import check_files
+from tfrs_shop.export import BUNDLE_VERSION, EXTRA, Say, export, next_version
+from tfrs_shop.inspection import check_files, read_json
 from tfrs_shop.signatures import Serving
+from tfrs_shop.whole_directory import writable
 
 
 def refresh(bundle: str | Path, arguments: Sequence[str], output: str | Path, say: Say = print) -> Path:
@@ -36,14 +36,28 @@ def refresh(bundle: str | Path, arguments: Sequence[str], output: str | Path, sa
         raise UserError(f"--bundle {bundle}: is no bundle; give a version's directory, such as models/shop/1.")
     check_files(bundle)
     source = data_directory(bundle)
-    about = json.loads((bundle / EXTRA / "bundle.json").read_text(encoding="utf-8"))
-    next_version(output)
-    output.mkdir(parents=True, exist_ok=True)
-    # Beside the versions, so that workers that see the one see the other.
-    with tempfile.TemporaryDirectory(prefix=".refresh-", dir=output) as work:
+    index, serving = _settings(bundle)
+    with writable(output):
+        next_version(output)
+        output.mkdir(parents=True, exist_ok=True)
+        # Beside the versions, so that workers that see the one see the other.
+        temporary = tempfile.TemporaryDirectory(prefix=".refresh-", dir=output)
+    with temporary as work:
         directory = Path(work) / "data"
-        run([*arguments, "--output", str(directory)], source, say)
+        run([*arguments, "--output", str(directory)], source, str(output.absolute()), say)
         model, data = load_source(bundle, directory)
         new = int((data.catalogue.embedding[1:] == 0).sum())
         say(f"{data.catalogue.size:,} products, {new:,} of which the model was not trained on.")
-        return export(model, data, output, about["index"]["kind"], Serving(**about["serving"]), say)
+        return export(model, data, output, index, serving, say)
+
+
+def _settings(bundle: Path) -> tuple[str, Serving]:
+    """Return the kind of the bundle's index, and what its answers are like."""
+    about = read_json(bundle, "bundle.json")
+    path = bundle / EXTRA / "bundle.json"
+    if about.get("version") != BUNDLE_VERSION:
+        raise UserError(f"{path}: has version {about.get('version')}, this tfrs-shop reads {BUNDLE_VERSION}.")
+    try:
+        return about["index"]["kind"], Serving(**about["serving"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: is damaged ({error}); copy or export the bundle again.") from None

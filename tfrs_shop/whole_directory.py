@@ -37,6 +37,16 @@ def move_into_place(written: Path, output: Path) -> None:
 
 
 @contextmanager
+def writable(output: str | Path) -> Iterator[None]:
+    """Turn what the file system says against writing `output` into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"--output {output}: cannot be written ({reason}); give a directory that can.") from None
+
+
+@contextmanager
 def whole_directory(output: Path, names: Collection[str]) -> Iterator[Path]:
     """Yield a temporary sibling of `output` to write `names` into; renamed to `output` at the end, removed on error."""
     # abspath, as "." has no name to build the sibling's from
