@@ -114,9 +114,10 @@ def recency_buckets(timestamp: tf.Tensor) -> tf.Tensor:
         timestamp: ``[batch, history]`` int64 milliseconds, -1 where it is not known.
     """
     known = timestamp >= 0
-    passed = tf.cast(timestamp[:, :, None] - timestamp[:, None, :], tf.float32) / 1000.0
-    doublings = tf.math.log(1.0 + tf.maximum(passed, 0.0)) / tf.math.log(2.0)
-    buckets = 1 + tf.minimum(tf.cast(tf.math.ceil(doublings), tf.int32), RECENCY_BUCKETS - 2)
+    passed = timestamp[:, :, None] - timestamp[:, None, :]
+    # Whole numbers: a logarithm at a power of two rounds differently where a graph is optimized.
+    most = tf.constant([1000 * (2**doublings - 1) for doublings in range(RECENCY_BUCKETS - 2)], tf.int64)
+    buckets = 1 + tf.reshape(tf.searchsorted(most, tf.reshape(passed, [-1])), tf.shape(passed))
     return tf.where(known[:, :, None] & known[:, None, :], buckets, 0)
 
 
