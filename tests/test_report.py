@@ -82,6 +82,7 @@ def test_titles_queries_and_users_with_markup_stay_text(trained) -> None:
     tampered = dataclasses.replace(data, catalogue=dataclasses.replace(data.catalogue, title=titles), values=values)
     # The lookup tables of the data itself: only what is shown is tampered with.
     tampered.__dict__["tables"] = data.tables
+    tampered.__dict__["target_types"] = data.target_types
     shown = page("<b>", section("x", *example_users(model, tampered, "test", False)))
     assert "<script" not in shown
     assert "&lt;script&gt;alert(&#x27;x&#x27;)&lt;/script&gt;&amp;\ufffd\ufffd&quot;&#x27;" in shown

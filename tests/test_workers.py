@@ -82,7 +82,7 @@ def plain_config(small_config):
     """No dropout, whose draws would be others on each replica."""
     return dataclasses.replace(
         small_config,
-        towers=dataclasses.replace(small_config.towers, dropout=0.0, text_dropout=0.0),
+        towers=dataclasses.replace(small_config.towers, dropout=0.0, text_dropout=0.0, id_dropout=0.0),
         training=dataclasses.replace(small_config.training, average=0.9, checkpoint_every=7),
     )
 
