@@ -10,8 +10,6 @@ are counted with combiners. Texts are encoded once each. What is written, and ho
 
 import contextlib
 import dataclasses
-import logging
-import os
 import sys
 import tempfile
 import threading
@@ -25,6 +23,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import PipelineResult
 
 from pipelines import graph, outcome
+from pipelines.command import exit_code
 from pipelines.directory import REJECTED, output_directory, write_manifest
 from pipelines.files import one_line
 from pipelines.options import parse_flags, usage
@@ -111,17 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(usage())
         return 0
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    try:
-        run(arguments, say=lambda line: print(line, flush=True))
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda say: run(arguments, say=say))
 
 
 if __name__ == "__main__":

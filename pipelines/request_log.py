@@ -16,7 +16,6 @@ What cannot be used goes to ``rejected.jsonl`` with file, record and reason.
 
 import hashlib
 import json
-import logging
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.pvalue import TaggedOutput
 
+from pipelines.command import exit_code
 from pipelines.directory import is_local
 from pipelines.files import match_names, one_line
 from pipelines.options import FlagParser, engine_options
@@ -266,16 +266,7 @@ def _parser() -> FlagParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the job from the command line; return the exit code."""
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
-    try:
-        run(sys.argv[1:] if arguments is None else arguments, say=lambda line: print(line, flush=True))
-    except UserError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Stopped; nothing was written.", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code(lambda say: run(sys.argv[1:] if arguments is None else arguments, say=say))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import math
 from collections.abc import Collection, Iterable
 from typing import Literal, TypedDict
 
-EVENT_TYPES = ("view", "click", "favorite", "cart", "purchase", "return", "rating", "review", "search")
 # What a user did to a product in earnest can be asked for; a search has no product, and a return is no wish.
 NO_TARGETS = frozenset({"search", "return"})
 CATEGORY_SEPARATOR = " > "
