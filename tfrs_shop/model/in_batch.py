@@ -61,13 +61,15 @@ def in_batch_loss(
             return (
                 start + block,
                 total + tf.reduce_sum(loss),
-                to_queries.write(start // block, tf.matmul(slope, scaled)),
+                to_queries.write(1 + start // block, tf.matmul(slope, scaled)),
                 to_positives + tf.matmul(slope, some, transpose_a=True),
             )
 
         blocks = tf.TensorArray(
-            tf.float32, -(-count // block), infer_shape=False, element_shape=[None, queries.shape[1]]
+            tf.float32, 1 - (-count // block), infer_shape=False, element_shape=[None, queries.shape[1]]
         )
+        # Without any element, as of a batch without labels, there is nothing to concatenate.
+        blocks = blocks.write(0, queries[:0])
         # One block at a time: the next would push this one out of the cache.
         _, total, to_queries, to_positives = tf.while_loop(
             lambda start, *_: start < count,
