@@ -3,7 +3,9 @@
 All of it comes out of the same scores, and no more of them are in memory than a batch times the products.
 """
 
+import collections
 import dataclasses
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +17,8 @@ from tfrs_shop.model.shop_model import ShopModel, ranks_of
 
 LIST_LENGTH = 100
 NEGATIVES_SEED = 17
+# Batches whose lists are made while the next ones are scored, and threads that make them.
+WAITING, THREADS = 4, 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,20 +55,75 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
     Raises:
         UserError: the split has no examples.
     """
-    check_split(data, split)
-    vectors = model.product_vectors()
-    length = min(LIST_LENGTH, data.catalogue.size)
-    judge_pairs = model.config.ranking.weight > 0 and data.catalogue.size > 1
-    random, train_count = np.random.default_rng(NEGATIVES_SEED), data.catalogue.train_count
+    return SplitRanker(model, data, split, exclude_seen).rank()
 
-    @tf.function(reduce_retracing=True)
-    def answers(rows: dict[str, tf.Tensor], others: tf.Tensor) -> dict[str, tf.Tensor]:
+
+class SplitRanker:
+    """Ranks all products for each example of a split, as often as it is asked; it is traced once.
+
+    Args:
+        model: whose scores count; it may be trained on between two rankings.
+        data: the split's.
+        split: its name.
+        exclude_seen: take the products of the user's earlier events out of the ranking first.
+
+    Raises:
+        UserError: the split has no examples.
+    """
+
+    def __init__(self, model: ShopModel, data: ShopData, split: str, exclude_seen: bool):
+        check_split(data, split)
+        self.model, self.exclude_seen = model, exclude_seen
+        self.length = min(LIST_LENGTH, data.catalogue.size)
+        self.judge_pairs = model.config.ranking.weight > 0 and data.catalogue.size > 1
+        self.train_count = data.catalogue.train_count
+        self.batches = data.evaluation_batches(split, model.config.towers.max_history).cache()
+        # Whatever the size of the last batch and the longest history of each.
+        width = tf.TensorSpec([None, model.config.towers.width], tf.float32)
+        signature = [width, self.batches.element_spec, tf.TensorSpec([None], tf.int32)]
+        self._compiled = tf.function(self._answers, input_signature=signature)
+
+    def rank(self) -> Ranked:
+        """Return what the model makes of the split now."""
+        vectors = self.model.product_vectors()
+        random = np.random.default_rng(NEGATIVES_SEED)
+        columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Ranked)}
+        waiting: collections.deque[Future[np.ndarray]] = collections.deque()
+        # NumPy's partition lets go of Python's lock, so that TensorFlow scores the next batch meanwhile.
+        with ThreadPoolExecutor(THREADS) as threads:
+            for rows in self.batches:
+                others = rows["label"]
+                if self.judge_pairs:
+                    others = sampled_negatives(others.numpy(), self.train_count, random)
+                found = dict(self._compiled(vectors, rows, tf.cast(others, tf.int32)))
+                seen = rows["seen_product"].numpy() if self.exclude_seen else None
+                waiting.append(threads.submit(best_products, np.asarray(found.pop("scores")), seen, self.length))
+                if len(waiting) > WAITING:
+                    columns["lists"].append(waiting.popleft().result())
+                for name, value in found.items():
+                    columns[name].append(value.numpy())
+            columns["lists"] += [lists.result() for lists in waiting]
+        empty = np.zeros(0, np.float32)
+        whole = {name: np.concatenate(parts) if parts else empty for name, parts in columns.items()}
+        whole["ranks"] = whole["ranks"].astype(np.int64)
+        return Ranked(**whole)
+
+    def _answers(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], others: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Return the scores ``[batch, products + 1]`` of one batch, and the columns of `Ranked` but for the lists."""
+        model = self.model
         queries = model.last_queries(vectors, rows)
         # A softmax alone changes no order.
         mixed = model.transition_weight > 0
         scores = (model.final_scores if mixed else model.scores)(vectors, rows, queries)
-        found = {"scores": scores, "ranks": ranks_of(scores, rows, exclude_seen)}
-        if judge_pairs:
+        found = {
+            "scores": scores,
+            "ranks": ranks_of(scores, rows, self.exclude_seen),
+            "user_id": rows["user_id"],
+            "label": rows["label"],
+            "rating": rows["label_rating"],
+            "history_length": tf.math.count_nonzero(rows["seen_product"], 1),
+        }
+        if self.judge_pairs:
             kind = rows["label_event_type"] - 1
             history, products = rows["history_product"], tf.gather(vectors, rows["label"])
             chosen, sampled = (
@@ -83,21 +142,6 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
                 },
             )[:, 0]
         return found
-
-    columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Ranked)}
-    for rows in data.evaluation_batches(split, model.config.towers.max_history):
-        others = sampled_negatives(rows["label"].numpy(), train_count, random) if judge_pairs else rows["label"]
-        found = dict(answers(rows, tf.convert_to_tensor(others)))
-        seen = rows["seen_product"].numpy() if exclude_seen else None
-        columns["lists"].append(best_products(np.asarray(found.pop("scores")), seen, length))
-        found["user_id"], found["label"], found["rating"] = rows["user_id"], rows["label"], rows["label_rating"]
-        found["history_length"] = tf.math.count_nonzero(rows["seen_product"], 1)
-        for name, value in found.items():
-            columns[name].append(value.numpy())
-    empty = np.zeros(0, np.float32)
-    whole = {name: np.concatenate(parts) if parts else empty for name, parts in columns.items()}
-    whole["ranks"] = whole["ranks"].astype(np.int64)
-    return Ranked(**whole)
 
 
 def best_products(scores: np.ndarray, seen: np.ndarray | None, length: int) -> np.ndarray:
