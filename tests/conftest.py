@@ -87,8 +87,7 @@ def trained(run: Path):
 @pytest.fixture(scope="session")
 def bundle(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An exported version of the small shop, exact index, 5 products an answer."""
-    from tfrs_shop.export import export
-    from tfrs_shop.signatures import Serving
+    from tfrs_shop.export import Serving, export
 
     model, data = trained
     return export(model, data, tmp_path_factory.mktemp("models") / "shop", "brute_force", Serving(5, "bought"), quiet)

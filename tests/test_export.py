@@ -11,10 +11,9 @@ import tensorflow as tf
 from bundle_support import ask, user_row
 
 from tfrs_shop.errors import UserError
-from tfrs_shop.export import export, next_version
+from tfrs_shop.export import Serving, export, next_version
 from tfrs_shop.index import build_index, recall_of
-from tfrs_shop.signatures import Serving
-from tfrs_shop.stored_users import BOUGHT
+from tfrs_shop.served.stored_users import BOUGHT
 
 
 def quiet(line: str) -> None:

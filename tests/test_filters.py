@@ -11,10 +11,9 @@ from conftest import quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfrs_shop.export import export
+from tfrs_shop.export import Serving, export
 from tfrs_shop.inspection import inspect
-from tfrs_shop.signatures import Serving
-from tfrs_shop.stored_users import BOUGHT
+from tfrs_shop.served.stored_users import BOUGHT
 
 K = 7
 USERS = (0, 11, 23, 42, 77)

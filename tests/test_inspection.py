@@ -12,9 +12,8 @@ import tensorflow as tf
 from conftest import quiet
 
 from tfrs_shop.errors import UserError
-from tfrs_shop.export import export
+from tfrs_shop.export import Serving, export
 from tfrs_shop.inspection import in_stock_serving, inspect, report
-from tfrs_shop.signatures import Serving
 
 
 @pytest.fixture(scope="module")

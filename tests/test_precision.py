@@ -8,9 +8,8 @@ import tf_keras
 from conftest import quiet
 
 from tfrs_shop.callbacks import read_history
-from tfrs_shop.export import export
+from tfrs_shop.export import Serving, export
 from tfrs_shop.run import load_run
-from tfrs_shop.signatures import Serving
 from tfrs_shop.training import train
 
 

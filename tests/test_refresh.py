@@ -22,11 +22,10 @@ from pipelines.refresh import run as refresh_data
 from tfrs_shop.bundle_source import data_directory, load_source
 from tfrs_shop.config import Config, TextConfig, TowerConfig, TrainingConfig
 from tfrs_shop.errors import UserError
-from tfrs_shop.export import export
+from tfrs_shop.export import Serving, export
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.refresh import refresh
 from tfrs_shop.run import build, load_run
-from tfrs_shop.signatures import Serving
 from tfrs_shop.text import EncoderHandles, encode_texts
 from tfrs_shop.text.bert import BertConfig, BertEncoder
 from tfrs_shop.text.preprocessor import BertPreprocessor

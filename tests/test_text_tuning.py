@@ -134,8 +134,7 @@ def test_a_tuned_run_is_validated_saved_and_loaded_with_the_same_vectors(data, t
     best = read_history(tmp_path / "run")[info.best_epoch - 1]["metrics"]
     assert again["ndcg@10"] == pytest.approx(best["val_ndcg@10"], abs=1e-4)
 
-    from tfrs_shop.export import export
-    from tfrs_shop.signatures import Serving
+    from tfrs_shop.export import Serving, export
 
     bundle = tf.saved_model.load(
         str(export(model, data, tmp_path / "shop", "brute_force", Serving(3, "bought"), quiet))

@@ -128,9 +128,9 @@ def export(
 ) -> None:
     """Write the next version of the bundle that TensorFlow Serving loads."""
     _quiet_tensorflow()
+    from tfrs_shop.export import Serving
     from tfrs_shop.export import export as run_export
     from tfrs_shop.run import load_run
-    from tfrs_shop.signatures import Serving
 
     model, shop_data, _ = load_run(run, data)
     run_export(model, shop_data, output, index, Serving(k, exclude), say)

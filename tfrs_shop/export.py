@@ -10,7 +10,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,9 @@ from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
 from tfrs_shop.index import build_index
 from tfrs_shop.model.shop_model import ShopModel
-from tfrs_shop.signatures import Serving, ShopSignatures
+from tfrs_shop.served.question import Samples
+from tfrs_shop.served.questions import Questions
+from tfrs_shop.served.shop import ServedShop, Serving
 from tfrs_shop.whole_directory import whole_directory, writable
 
 Say = Callable[[str], None]
@@ -63,13 +65,14 @@ def export(
         assets["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
         user_ids = data.users().get("user_id", [])
         assets["users"].write_bytes(b"\n".join(user_ids or [b""]) + b"\n")
-        module = ShopSignatures(model, data, vectors, serving, {name: str(path) for name, path in assets.items()})
+        shop = ServedShop(model, data, vectors, serving, {name: str(path) for name, path in assets.items()})
         say(f"Building the index: {index}.")
-        queries = sample_queries(module, user_ids, vectors)
-        module.retrieval.index, recall = build_index(index, vectors[1:], queries, module.retrieval.most)
-        signatures = module.signatures()
+        queries = sample_queries(shop, user_ids, vectors)
+        shop.retrieval.index, recall = build_index(index, vectors[1:], queries, shop.retrieval.most)
+        questions = Questions(shop)
+        signatures = questions.signatures()
         tf.saved_model.save(
-            module,
+            questions,
             str(staging),
             signatures=signatures,
             options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
@@ -79,7 +82,7 @@ def export(
         extra = staging / EXTRA
         extra.mkdir()
         write_source(extra, model, data)
-        _write_requests(extra, signatures, data.catalogue, user_ids)
+        _write_requests(extra, questions, signatures, data.catalogue, user_ids)
         about = {
             "format": "tfrs_shop bundle",
             "version": BUNDLE_VERSION,
@@ -94,12 +97,13 @@ def export(
     return output / str(version)
 
 
-def sample_queries(module: ShopSignatures, user_ids: list[bytes], vectors: np.ndarray, most: int = 512) -> np.ndarray:
+def sample_queries(shop: ServedShop, user_ids: list[bytes], vectors: np.ndarray, most: int = 512) -> np.ndarray:
     """Return query vectors ``[queries, width]`` of users; product vectors where there are none."""
     if not user_ids:
         return vectors[1 : most + 1]
     places = np.linspace(0, len(user_ids) - 1, min(most, len(user_ids))).round().astype(int)
-    return module.query_of_users(tf.constant([user_ids[place] for place in places])).numpy()
+    rows, _ = shop.stored(tf.constant([user_ids[place] for place in places]))
+    return shop.query(rows).numpy()
 
 
 def next_version(output: Path) -> int:
@@ -116,42 +120,21 @@ def next_version(output: Path) -> int:
     return 1 + max([int(name) for name in names if name.isdecimal()], default=0)
 
 
-def sample_requests(
-    catalogue: Catalogue, user_ids: list[bytes], now: int
-) -> Iterator[tuple[str, dict[str, tf.Tensor]]]:
-    """Yield ``(signature, inputs)`` of each signature, as a client would send them; `now` in ms since 1970."""
+def samples_of(catalogue: Catalogue, user_ids: list[bytes]) -> Samples:
+    """Return what sample requests are made of."""
     products = catalogue.product_id[1:]
-    some = [bytes(products[place % len(products)]) for place in range(3)]
-    history = {"history_product_id": tf.constant([some]), "history_event_type": tf.constant([[b"view"] * len(some)])}
-    nothing = {
-        "exclude_product_id": tf.constant([[b""]]),
-        "category": tf.constant([b""]),
-        "price_min": tf.constant([np.nan], tf.float32),
-        "price_max": tf.constant([np.nan], tf.float32),
-        "exclude_seen": tf.constant([False]),
-        "now": tf.constant([now], tf.int64),
-    }
-    # Few products are in a category, so that this one scans them all.
-    some_category = {**nothing, "category": tf.constant([bytes(catalogue.category_name[1])])}
-    users = [*user_ids[:WARM_UP_USERS], b"nobody"]
-    for user in users:
-        yield "serving_default", {"user_id": tf.constant([user])}
-    yield "serving_default", {"user_id": tf.constant(users)}
-    yield "recommend_for_history", history
-    for limits in (nothing, some_category):
-        yield "recommend_filtered", {"user_id": tf.constant(users[:1]), **limits}
-        yield "recommend_for_history_filtered", {**history, **limits}
-    yield "similar", {"product_id": tf.constant(some[:1])}
-    yield "rank", {"user_id": tf.constant(users[:1]), "candidate_product_id": tf.constant([some])}
+    return Samples(
+        users=[*user_ids[:WARM_UP_USERS], b"nobody"],
+        products=[bytes(products[place % len(products)]) for place in range(3)],
+        category=bytes(catalogue.category_name[1]),
+        # When the last product has come on sale.
+        now=max(1, int(catalogue.on_sale_from.max())),
+    )
 
 
-def is_for_ever(signature: str, catalogue: Catalogue, now: int) -> bool:
-    """Say whether an answer of `signature` at `now` is its answer at any later time, so that it can be golden.
-
-    A filtered signature is told the time. The others look at the clock, and change when a product comes or goes.
-    """
-    later = (catalogue.on_sale_from > now) | (catalogue.on_sale_to > now)
-    return signature.endswith("_filtered") or not later.any()
+def products_change(catalogue: Catalogue, now: int) -> bool:
+    """Say whether a product comes on sale or goes after `now`, in ms since 1970: answers will change with the clock."""
+    return bool(((catalogue.on_sale_from > now) | (catalogue.on_sale_to > now)).any())
 
 
 def write_file_list(directory: Path) -> None:
@@ -167,24 +150,27 @@ def write_file_list(directory: Path) -> None:
     (directory / EXTRA / "files.json").write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
 
 
-def _write_requests(extra: Path, signatures: dict[str, Any], catalogue: Catalogue, user_ids: list[bytes]) -> None:
+def _write_requests(
+    extra: Path, questions: Questions, signatures: dict[str, Any], catalogue: Catalogue, user_ids: list[bytes]
+) -> None:
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    # When the last product has come on sale.
-    moment = max(1, int(catalogue.on_sale_from.max()))
-    now = int(time.time() * 1000)
+    samples = samples_of(catalogue, user_ids)
+    changing = products_change(catalogue, int(time.time() * 1000))
     warm_up = tf.io.TFRecordWriter(str(extra / "tf_serving_warmup_requests"))
     golden = tf.io.TFRecordWriter(str(extra / "golden_requests"))
     with warm_up, golden:
-        for name, inputs in sample_requests(catalogue, user_ids, moment):
-            request = predict_pb2.PredictRequest()
-            request.model_spec.name = MODEL_NAME
-            request.model_spec.signature_name = name
-            for key, value in inputs.items():
-                request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
-            log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
-            warm_up.write(log.SerializeToString())
-            if is_for_ever(name, catalogue, now):
-                for key, value in signatures[name](**inputs).items():
-                    log.predict_log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
-                golden.write(log.SerializeToString())
+        for question in questions.all:
+            for name, inputs in question.requests(samples):
+                request = predict_pb2.PredictRequest()
+                request.model_spec.name = MODEL_NAME
+                request.model_spec.signature_name = name
+                for key, value in inputs.items():
+                    request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+                log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+                warm_up.write(log.SerializeToString())
+                # A version must not be refused because time has passed.
+                if question.answers_for_ever or not changing:
+                    for key, value in signatures[name](**inputs).items():
+                        log.predict_log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
+                    golden.write(log.SerializeToString())

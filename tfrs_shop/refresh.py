@@ -6,9 +6,8 @@ from pathlib import Path
 
 from tfrs_shop.bundle_source import data_directory, load_source
 from tfrs_shop.errors import UserError
-from tfrs_shop.export import BUNDLE_VERSION, EXTRA, Say, export, next_version
+from tfrs_shop.export import BUNDLE_VERSION, EXTRA, Say, Serving, export, next_version
 from tfrs_shop.inspection import check_files, read_json
-from tfrs_shop.signatures import Serving
 from tfrs_shop.whole_directory import writable
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.repeats import added_at, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
-from tfrs_shop.product_filter import Limits, ProductFilter
+from tfrs_shop.served.product_filter import Limits, ProductFilter
 from tfrs_shop.transitions import TransitionScorer, mix
 
 # The index is asked for so many more than k: for what will be left out.

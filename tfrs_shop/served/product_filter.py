@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.dataset import lookup_table
-from tfrs_shop.lookup import is_in
 from tfrs_shop.schema import CATEGORY_SEPARATOR, category_prefixes
+from tfrs_shop.served.lookup import is_in
 
 ANY, UNKNOWN = 0, -1
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData, left_padded
-from tfrs_shop.lookup import LineTable, Lists
+from tfrs_shop.served.lookup import LineTable, Lists
 
 # Event types after which a product is the user's already.
 BOUGHT = ("purchase", "review", "rating")

@@ -1,0 +1,148 @@
+"""The shop as a bundle holds it: product vectors, index, users, and what the model reads of a user or a history.
+
+Every question of ``tfrs_shop.served.questions`` is answered from one of it, so that nothing is in a bundle twice.
+"""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_shop.dataset import ShopData, left_padded, lookup_table
+from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.served.lookup import LineTable
+from tfrs_shop.served.product_filter import Limits
+from tfrs_shop.served.retrieval import Retrieval
+from tfrs_shop.served.stored_users import StoredUsers, bought_types
+
+Answer = dict[str, tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class Serving:
+    """What the answers are like.
+
+    Attributes:
+        k: products of an answer.
+        exclude: which products of the history are left out: ``bought``, ``seen`` or ``none``.
+    """
+
+    k: int
+    exclude: str
+
+
+class ServedShop(tf.Module):
+    """What all questions are answered from: one set of vectors, one index, one list of users.
+
+    Args:
+        model: trained; its query tower and its heads are kept.
+        data: whose products and users are served.
+        vectors: ``[products + 1, width]`` of the whole catalogue, padding row first.
+        serving: what the answers are like.
+        assets: files of the product ids and the user ids, one a line.
+    """
+
+    def __init__(self, model: ShopModel, data: ShopData, vectors: np.ndarray, serving: Serving, assets: dict[str, str]):
+        super().__init__(name="shop")
+        self.length = model.config.towers.max_history
+        self.normalize = model.config.towers.normalize
+        self.exclude = serving.exclude
+        self.query_tower, self.ranking_head = model.query_tower, model.ranking_head
+        # Where nobody rates, or the head is untrained, there is no rating to answer with.
+        rates = "event_rating" in data.manifest.statistics and model.config.ranking.weight > 0
+        self.rating_head = model.rating_head if rates else None
+        self.repeats = model.repeats if model.config.towers.repeats else None
+        self.users = StoredUsers(data, self.length, assets["users"])
+        reserve = {"none": 0, "bought": self.users.longest_bought, "seen": self.users.longest_seen}[serving.exclude]
+        self.retrieval = Retrieval(model, data, vectors, serving.k, reserve)
+        self.vectors, self.filter = self.retrieval.vectors, self.retrieval.filter
+        self.product_ids = tf.Variable(data.catalogue.product_id.astype(np.bytes_), trainable=False, name="product_id")
+        self.titles = tf.Variable(data.catalogue.title.tolist(), trainable=False, name="title", dtype=tf.string)
+        self.product_table = LineTable(assets["products"])
+        self.event_types = lookup_table(data.values["event_type"])
+        self.bought = tf.constant(bought_types(data), tf.int32)
+        self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
+        self.id_rows = tf.Variable(data.catalogue.embedding, trainable=False, name="id_rows")
+        if self.query_tower.behavior_text is not None:
+            self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
+
+    def fresh(self, product_id: tf.Tensor, event_type: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Return what the model reads of histories that a request gives, and their products and known types.
+
+        An event of an unknown product is passed over; an event type that training did not know is read as the most
+        frequent one, but never as a purchase.
+
+        Args:
+            product_id, event_type: ``[batch, events]`` string, oldest first, padded with "".
+
+        Returns:
+            ``history_product``, ``history_event_type``, ``history_query`` ``[batch, length]`` int32 (left-padded with
+            0) and ``profile``; then the products and the types ``[batch, events]`` int32, 0 for unknown ones.
+        """
+        products = self.products_of(product_id)
+        kinds = tf.where(products > 0, tf.cast(self.event_types.lookup(event_type), tf.int32), 0)
+        # A type that training did not know is read as the most frequent one, but is no purchase.
+        read = tf.where(products > 0, tf.maximum(kinds, 1), 0)
+        rows = {
+            "history_product": left_padded(tf.ragged.boolean_mask(products, products > 0), self.length, 0),
+            "history_event_type": left_padded(tf.ragged.boolean_mask(read, products > 0), self.length, 0),
+            "profile": tf.zeros([tf.shape(products)[0], self.users.attributes], tf.int32),
+        }
+        rows["history_query"] = tf.zeros_like(rows["history_product"])
+        return rows, products, kinds
+
+    def stored(self, user_id: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Return what the model reads of stored users ``[batch]`` string, as `fresh` does, and their numbers."""
+        user = self.users.lookup(user_id)
+        return self.users.rows(user), user
+
+    def products_of(self, product_id: tf.Tensor) -> tf.Tensor:
+        """Return the numbers of products, int32, 0 for an unknown one."""
+        return tf.cast(self.product_table.lookup(product_id), tf.int32)
+
+    def own_of_user(self, user: tf.Tensor) -> tf.Tensor:
+        """Return the products ``[batch, products]`` that are always left out for users ``[batch]``."""
+        if self.exclude == "none":
+            return tf.zeros([tf.shape(user)[0], 0], tf.int32)
+        stored = self.users.seen if self.exclude == "seen" else self.users.bought
+        return stored.rows(user).to_tensor(0)
+
+    def own_of_history(self, products: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
+        """Return the products ``[batch, products]`` that are always left out after the histories of `fresh`."""
+        if self.exclude == "none":
+            return tf.zeros_like(products)
+        own = tf.reduce_any(kinds[..., None] == self.bought, -1)
+        return products if self.exclude == "seen" else tf.where(own, products, 0)
+
+    def query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return the query vectors ``[batch, width]`` after the last event of each row."""
+        history = rows["history_product"]
+        known = tf.cast(history > 0, tf.float32)[..., None]
+        inputs = {
+            "product_vectors": tf.gather(self.vectors, history) * known,
+            "event_type": rows["history_event_type"],
+            "query_vectors": tf.gather(self.query_vectors, rows["history_query"]),
+            "profile": rows["profile"],
+        }
+        if "history_timestamp" in rows:
+            inputs["timestamp"] = rows["history_timestamp"]
+        if self.query_tower.behavior_text is not None:
+            titles = tf.gather(self.text_vectors, history)
+            inputs["text_vectors"] = tf.where(history[..., None] > 0, titles, inputs["query_vectors"])
+        query = self.query_tower(inputs, training=False)[:, -1]
+        return tf.math.l2_normalize(query, 1) if self.normalize else query
+
+    def next_products(self, rows: dict[str, tf.Tensor], limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the chances and the likeliest allowed products to be the next, ``[batch, k]``, best first."""
+        known = rows["history_event_type"][:, -1] > 0
+        history = rows["history_product"]
+        repeats = self.repeats(history, rows["history_event_type"])[:, -1] if self.repeats is not None else None
+        return self.retrieval.next_products(self.query(rows), history, repeats, known, limits)
+
+    def answer(self, scores: tf.Tensor, products: tf.Tensor) -> Answer:
+        """Return the ids, scores and titles of products ``[batch, k]``, 0 for "no more"."""
+        return {
+            "product_id": tf.gather(self.product_ids, products),
+            "score": scores,
+            "title": tf.gather(self.titles, products),
+        }
