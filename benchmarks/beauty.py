@@ -92,13 +92,33 @@ class Bench:
 def bench(
     given: Bench, result: dict[str, Any], seeds: list[int], ablation: list[str], index: str, save: Callable[[], None]
 ) -> None:
-    """Train and evaluate the model and the baselines, and put everything into `result`, saved part by part."""
-    result |= {"config": to_dict(given.config), "seeds": {}}
+    """Train and evaluate the model and the baselines, and put everything into `result`, saved part by part.
+
+    What `result` holds already is not measured again.
+    """
+    result |= {"config": to_dict(given.config), "seeds": result.get("seeds", {})}
     manifest = json.loads((given.data / "dataset.json").read_text())
     result["data"] = {name: manifest["counts"][name] for name in ("users", "products", "examples")}
-    for seed in seeds:
+    for seed in (seed for seed in seeds if str(seed) not in result["seeds"]):
         result["seeds"][str(seed)] = given.train(f"seed{seed}", {"training": {"seed": seed}})
         save()
+    first = f"seed{seeds[0]}"
+    if "compared" not in result:
+        _compare(given, result, seeds, index)
+        save()
+    result.setdefault("ablation", {})
+    for name in (name for name in ablation if name not in result["ablation"]):
+        changes = ABLATION[name]
+        row = given.train(name, {**changes, "training": {"seed": seeds[0], **changes.get("training", {})}})
+        tests = {
+            kind: compared(given.ranks(f"{first}/{kind}"), given.ranks(f"{name}/{kind}")) for kind in ("mixed", "alone")
+        }
+        result["ablation"][name] = {**row, "compared": tests}
+        save()
+
+
+def _compare(given: Bench, result: dict[str, Any], seeds: list[int], index: str) -> None:
+    """Evaluate and export the first seed's run, run the baselines, and test the one against the others."""
     first = f"seed{seeds[0]}"
     run = given.work / "runs" / first
     result["steps"]["train"] = result["seeds"][str(seeds[0])]["train"]
@@ -114,18 +134,6 @@ def bench(
     result["mean"] = {kind: _mean([found[kind] for found in result["seeds"].values()]) for kind in ("mixed", "alone")}
     result["compared"] = {name: compared(given.ranks(f"{first}/mixed"), given.ranks(name)) for name in BASELINES}
     result["compared"]["alone"] = compared(given.ranks(f"{first}/mixed"), given.ranks(f"{first}/alone"))
-    save()
-    if ablation:
-        result["ablation"] = {}
-        for name in ablation:
-            changes = ABLATION[name]
-            row = given.train(name, {**changes, "training": {"seed": seeds[0], **changes.get("training", {})}})
-            tests = {
-                kind: compared(given.ranks(f"{first}/{kind}"), given.ranks(f"{name}/{kind}"))
-                for kind in ("mixed", "alone")
-            }
-            result["ablation"][name] = {**row, "compared": tests}
-            save()
 
 
 def _mean(metrics: list[dict[str, dict[str, float]]]) -> dict[str, dict[str, float]]:
@@ -165,18 +173,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--index", default="scann", help="of the exported bundle")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--quick", action="store_true", help="a smoke run: two epochs, all in one process")
+    parser.add_argument("--continue", action="store_true", dest="go_on", help="keep what was measured, add the rest")
     given = parser.parse_args(arguments)
     if given.data is None and not Path(given.events).exists():
         print(f"{given.name}: left out, {given.events} is not there")
         return
     name = given.name + (f"-{Path(given.config).stem}" if given.config else "")
-    work = given.output / name
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
+    work, file = given.output / name, given.output / f"{name}.json"
     result: dict[str, Any] = {"name": name, "steps": {}}
-    if given.data is None:
-        files = ["--events", given.events, "--products", given.products, "--output", str(work / "data")]
-        result["steps"]["preprocess"] = run_step(CLI, "preprocess", *files, in_process=given.quick)
+    if given.go_on and file.exists():
+        result = json.loads(file.read_text())
+    else:
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+    if given.data is None and not (work / "data").exists():
+        paths = ["--events", given.events, "--products", given.products, "--output", str(work / "data")]
+        result["steps"]["preprocess"] = run_step(CLI, "preprocess", *paths, in_process=given.quick)
     config = load_config(given.config)
     if given.quick:
         config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
@@ -184,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     setting = Bench(work, given.data or work / "data", config, given.quick, 2 if given.quick else None)
 
     def save() -> None:
-        (given.output / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+        file.write_text(json.dumps(result, indent=2) + "\n")
 
     bench(setting, result, given.seeds or [config.training.seed], parts, given.index, save)
     show_tests(result)

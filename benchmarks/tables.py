@@ -118,7 +118,7 @@ def tables_of(result: dict[str, Any]) -> str:
     if "baselines" not in result:
         return ""
     parts = [f"## {result['name']}", main_table(result), tests_table(result["compared"]), steps_table(result)]
-    if "ablation" in result:
+    if result.get("ablation"):
         parts.append(ablation_table(result))
     return "\n\n".join(parts)
 
