@@ -1,7 +1,7 @@
 """What every question has: its signatures, and requests that a client might send."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -52,3 +52,11 @@ class Question(Protocol):
 
     def requests(self, samples: Samples) -> Requests:
         """Yield ``(signature, inputs)``, at least one of each signature: for warm-up, and golden with their answers."""
+
+
+def traced(method: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec) -> Any:
+    """Return the concrete function of a question's method.
+
+    Methods are not decorated: SavedModel would trace every ``tf.function`` that it finds on a module once more.
+    """
+    return tf.function(method).get_concrete_function(*inputs)

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import clock
-from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
+from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples, traced
 from tfrs_shop.served.shop import Answer, ServedShop
 
 
@@ -21,16 +21,13 @@ class Rank(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """Return the signature ``rank``."""
-        return {
-            "rank": self.rank.get_concrete_function(named(STRINGS, "user_id"), named(LISTS, "candidate_product_id"))
-        }
+        return {"rank": traced(self.rank, named(STRINGS, "user_id"), named(LISTS, "candidate_product_id"))}
 
     def requests(self, samples: Samples) -> Requests:
         """Yield a request for one user."""
         candidates = tf.constant([samples.products])
         yield "rank", {"user_id": tf.constant(samples.users[:1]), "candidate_product_id": candidates}
 
-    @tf.function
     def rank(self, user_id: tf.Tensor, candidate_product_id: tf.Tensor) -> Answer:
         """Put candidates ``[batch, candidates]`` in the order of the chance that the user does anything with them.
 
@@ -44,7 +41,9 @@ class Rank(tf.Module):
         query = shop.query(rows)
         shape = tf.shape(products)
         queries = tf.repeat(query, shape[1], axis=0)
-        logits = shop.ranking_head(queries, tf.reshape(tf.gather(shop.vectors, products), [shape[0] * shape[1], -1]))
+        logits = shop.layers.ranking_head(
+            queries, tf.reshape(tf.gather(shop.vectors, products), [shape[0] * shape[1], -1])
+        )
         chance = tf.reshape(tf.reduce_max(tf.sigmoid(logits), 1), shape)
         scores, order = tf.math.top_k(tf.where(on_sale, chance, 0.0), k=shape[1])
         candidates = tf.where((products > 0) & ~on_sale, "", candidate_product_id)
@@ -53,11 +52,12 @@ class Rank(tf.Module):
             "score": scores,
             "title": tf.gather(shop.titles, tf.gather(tf.where(on_sale, products, 0), order, batch_dims=1)),
         }
-        if shop.rating_head is not None:
+        rating_head = shop.layers.rating_head
+        if rating_head is not None:
             history = rows["history_product"]
             known = tf.cast(history > 0, tf.float32)[..., None]
             past = {"index": tf.gather(shop.id_rows, history), "vector": tf.gather(shop.vectors, history) * known}
             past["rating"] = rows["history_rating"]
             asked = {"index": tf.gather(shop.id_rows, products), "vector": tf.gather(shop.vectors, products)}
-            answer["rating"] = tf.gather(shop.rating_head(asked, past), order, batch_dims=1)
+            answer["rating"] = tf.gather(rating_head(asked, past), order, batch_dims=1)
         return answer

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits, clock
-from tfrs_shop.served.question import LISTS, NUMBERS, STRINGS, Requests, Samples
+from tfrs_shop.served.question import LISTS, NUMBERS, STRINGS, Requests, Samples, traced
 from tfrs_shop.served.shop import Answer, ServedShop
 
 _USER = named(STRINGS, "user_id")
@@ -33,8 +33,8 @@ class Recommend(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """Return the signatures ``recommend``, which is the default, and ``recommend_for_history``."""
-        recommend = self.recommend.get_concrete_function(_USER)
-        for_history = self.recommend_for_history.get_concrete_function(*_HISTORY)
+        recommend = traced(self.recommend, _USER)
+        for_history = traced(self.recommend_for_history, *_HISTORY)
         return {"serving_default": recommend, "recommend": recommend, "recommend_for_history": for_history}
 
     def requests(self, samples: Samples) -> Requests:
@@ -44,7 +44,6 @@ class Recommend(tf.Module):
         yield "serving_default", {"user_id": tf.constant(samples.users)}
         yield "recommend_for_history", samples.history
 
-    @tf.function
     def recommend(self, user_id: tf.Tensor) -> Answer:
         """Answer for stored users ``[batch]`` string; an unknown one gets what is popular, scored by share.
 
@@ -56,7 +55,6 @@ class Recommend(tf.Module):
         limits = self.shop.filter.no_limits(tf.shape(user)[0], self.shop.own_of_user(user))
         return self.shop.answer(*self.shop.next_products(rows, limits))
 
-    @tf.function
     def recommend_for_history(self, history_product_id: tf.Tensor, history_event_type: tf.Tensor) -> Answer:
         """Answer for fresh histories ``[batch, events]`` string, oldest first, padded with ""; nothing stored is read.
 
@@ -81,10 +79,8 @@ class RecommendFiltered(tf.Module):
     def signatures(self) -> dict[str, Any]:
         """Return the signatures ``recommend_filtered`` and ``recommend_for_history_filtered``."""
         return {
-            "recommend_filtered": self.recommend_filtered.get_concrete_function(_USER, *_FILTER),
-            "recommend_for_history_filtered": self.recommend_for_history_filtered.get_concrete_function(
-                *_HISTORY, *_FILTER
-            ),
+            "recommend_filtered": traced(self.recommend_filtered, _USER, *_FILTER),
+            "recommend_for_history_filtered": traced(self.recommend_for_history_filtered, *_HISTORY, *_FILTER),
         }
 
     def requests(self, samples: Samples) -> Requests:
@@ -101,7 +97,6 @@ class RecommendFiltered(tf.Module):
             yield "recommend_filtered", {"user_id": tf.constant(samples.users[:1]), **limits}
             yield "recommend_for_history_filtered", {**samples.history, **limits}
 
-    @tf.function
     def recommend_filtered(
         self,
         user_id: tf.Tensor,
@@ -128,7 +123,6 @@ class RecommendFiltered(tf.Module):
         limits = self._limits(self.shop.own_of_user(user), exclude_product_id, category, price_min, price_max, now)
         return self.shop.answer(*self.shop.next_products(rows, _and_excluded(limits, seen, exclude_seen)))
 
-    @tf.function
     def recommend_for_history_filtered(
         self,
         history_product_id: tf.Tensor,

@@ -4,11 +4,16 @@ Every question of ``tfrs_shop.served.questions`` is answered from one of it, so 
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData, left_padded, lookup_table
+from tfrs_shop.model.query_tower import QueryTower
+from tfrs_shop.model.ranking_head import RankingHead
+from tfrs_shop.model.rating_head import RatingHead
+from tfrs_shop.model.repeats import RepeatBias
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import LineTable
 from tfrs_shop.served.product_filter import Limits
@@ -31,6 +36,32 @@ class Serving:
     exclude: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """The layers of the model that answers are made with.
+
+    In a plain object: SavedModel would trace every Keras layer that it finds once more, for a Keras that loads it.
+    """
+
+    query_tower: QueryTower
+    ranking_head: RankingHead
+    rating_head: RatingHead | None
+    repeats: RepeatBias | None
+
+    def weights(self) -> list[tf.Variable]:
+        """Return the weights of all of them, which the bundle must hold."""
+        layers = (self.query_tower, self.ranking_head, self.rating_head, self.repeats)
+        return [weight for layer in layers if layer is not None for weight in layer.weights]
+
+
+@dataclasses.dataclass(frozen=True)
+class Traced:
+    """What several signatures ask for, so that it is traced once. In a plain object, as `Layers` are."""
+
+    query: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+    next_products: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+
+
 class ServedShop(tf.Module):
     """What all questions are answered from: one set of vectors, one index, one list of users.
 
@@ -47,11 +78,15 @@ class ServedShop(tf.Module):
         self.length = model.config.towers.max_history
         self.normalize = model.config.towers.normalize
         self.exclude = serving.exclude
-        self.query_tower, self.ranking_head = model.query_tower, model.ranking_head
         # Where nobody rates, or the head is untrained, there is no rating to answer with.
         rates = "event_rating" in data.manifest.statistics and model.config.ranking.weight > 0
-        self.rating_head = model.rating_head if rates else None
-        self.repeats = model.repeats if model.config.towers.repeats else None
+        self.layers = Layers(
+            query_tower=model.query_tower,
+            ranking_head=model.ranking_head,
+            rating_head=model.rating_head if rates else None,
+            repeats=model.repeats if model.config.towers.repeats else None,
+        )
+        self.weights = self.layers.weights()
         self.users = StoredUsers(data, self.length, assets["users"])
         reserve = {"none": 0, "bought": self.users.longest_bought, "seen": self.users.longest_seen}[serving.exclude]
         self.retrieval = Retrieval(model, data, vectors, serving.k, reserve)
@@ -63,8 +98,12 @@ class ServedShop(tf.Module):
         self.bought = tf.constant(bought_types(data), tf.int32)
         self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
         self.id_rows = tf.Variable(data.catalogue.embedding, trainable=False, name="id_rows")
-        if self.query_tower.behavior_text is not None:
+        if model.query_tower.behavior_text is not None:
             self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
+        self.traced = Traced(
+            query=tf.function(self._query, reduce_retracing=True),
+            next_products=tf.function(self.retrieval.next_products, reduce_retracing=True),
+        )
 
     def fresh(self, product_id: tf.Tensor, event_type: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         """Return what the model reads of histories that a request gives, and their products and known types.
@@ -116,6 +155,9 @@ class ServedShop(tf.Module):
 
     def query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` after the last event of each row."""
+        return self.traced.query(rows)
+
+    def _query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
         inputs = {
@@ -126,18 +168,20 @@ class ServedShop(tf.Module):
         }
         if "history_timestamp" in rows:
             inputs["timestamp"] = rows["history_timestamp"]
-        if self.query_tower.behavior_text is not None:
+        query_tower = self.layers.query_tower
+        if query_tower.behavior_text is not None:
             titles = tf.gather(self.text_vectors, history)
             inputs["text_vectors"] = tf.where(history[..., None] > 0, titles, inputs["query_vectors"])
-        query = self.query_tower(inputs, training=False)[:, -1]
+        query = query_tower(inputs, training=False)[:, -1]
         return tf.math.l2_normalize(query, 1) if self.normalize else query
 
     def next_products(self, rows: dict[str, tf.Tensor], limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the chances and the likeliest allowed products to be the next, ``[batch, k]``, best first."""
         known = rows["history_event_type"][:, -1] > 0
         history = rows["history_product"]
-        repeats = self.repeats(history, rows["history_event_type"])[:, -1] if self.repeats is not None else None
-        return self.retrieval.next_products(self.query(rows), history, repeats, known, limits)
+        layer = self.layers.repeats
+        repeats = layer(history, rows["history_event_type"])[:, -1] if layer is not None else None
+        return self.traced.next_products(self.query(rows), history, repeats, known, limits)
 
     def answer(self, scores: tf.Tensor, products: tf.Tensor) -> Answer:
         """Return the ids, scores and titles of products ``[batch, k]``, 0 for "no more"."""

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
-from tfrs_shop.served.question import STRINGS, Requests, Samples
+from tfrs_shop.served.question import STRINGS, Requests, Samples, traced
 from tfrs_shop.served.shop import Answer, ServedShop
 
 
@@ -20,13 +20,12 @@ class Similar(tf.Module):
 
     def signatures(self) -> dict[str, Any]:
         """Return the signature ``similar``."""
-        return {"similar": self.similar.get_concrete_function(named(STRINGS, "product_id"))}
+        return {"similar": traced(self.similar, named(STRINGS, "product_id"))}
 
     def requests(self, samples: Samples) -> Requests:
         """Yield a request for one product."""
         yield "similar", {"product_id": tf.constant(samples.products[:1])}
 
-    @tf.function
     def similar(self, product_id: tf.Tensor) -> Answer:
         """Answer with the products nearest to ``product_id`` ``[batch]``; an unknown one gets what is popular."""
         product = self.shop.products_of(product_id)
