@@ -31,7 +31,7 @@ demo: venv
 	$(BIN)/tfrs-shop demo --data $(DATA)
 
 test: venv
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(TESTS)
 
 lint: venv
 	$(BIN)/ruff check .

@@ -53,6 +53,7 @@ setup(
             "mypy>=1.11",
             "onnxruntime>=1.18",
             "pytest>=8",
+            "pytest-xdist>=3.6",
             "pytrec-eval-terrier>=0.5.6",
             "ruff>=0.8",
             "scikit-learn>=1.4",
