@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 
 from pipelines.catalogue import FirstOfDuplicates, JoinProducts, MostFrequentFields, finished_product
+from pipelines.complements import SumComplements, complement_record
 from pipelines.directory import REJECTED
 from pipelines.encode import EncodeTexts, attach_vectors
 from pipelines.job import TABLES, Job
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from tfrs_shop.text.minilm import EncoderHandles
 
 PRODUCT_NUMBERS = ("price", "rating_mean", "rating_count", "sales_rank")
-MADE = ("users", "trained", "transitions", "numbers", "tallies")
+MADE = ("users", "trained", "transitions", "complements", "numbers", "tallies")
 _Keyed = beam.typehints.Tuple[str, Any]
 
 
@@ -58,7 +59,14 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
         counted = job.kept.counts(kept_products)
     cached = job.kept.vectors(kept_products) if job.kept and job.handles else None
     products = _finished_products(products, counted, job, cached)
-    records = {"products": products, "users": made.users, "transitions": _transitions(made.transitions)}
+    records = {
+        "products": products,
+        "users": made.users,
+        "transitions": _transitions(made.transitions),
+        "complements": made.complements
+        | "SumComplements" >> beam.CombinePerKey(SumComplements())
+        | "ComplementRows" >> beam.MapTuple(complement_record),
+    }
     for split in SPLITS:
         of_split = made.main | f"Of_{split}" >> beam.Filter(lambda pair, wanted: pair[0] == wanted, split)
         records[split] = of_split | f"Rows_{split}" >> beam.Values()

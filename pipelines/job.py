@@ -61,7 +61,8 @@ class Job:
             "products": (*spec.PRODUCT_FEATURES, *vector),
             "users": (*spec.USER_FEATURES, *self.profile),
             "examples": (*spec.EXAMPLE_FEATURES, *self.profile),
-            "transitions": spec.TRANSITION_FEATURES,
+            "transitions": spec.EDGE_FEATURES,
+            "complements": spec.EDGE_FEATURES,
         }
         if self.handles:
             kinds["queries"] = spec.query_features(self.text["width"])

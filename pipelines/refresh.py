@@ -26,7 +26,7 @@ from pipelines.write import read_facts
 from tfrs_shop.errors import UserError
 from tfrs_shop.manifest import SPLITS, Manifest, load_manifest
 
-OF_EVENTS = ("users", "transitions", "queries")
+OF_EVENTS = ("users", "transitions", "complements", "queries")
 FIXED = (
     *("--users", "--target_events", "--max_history", "--text_encoder", "--text_preprocessor", "--text_length"),
     *("--split", "--validation_share", "--test_share", "--validation_from", "--test_from"),

@@ -7,6 +7,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
+from pipelines.complements import baskets, complements
 from pipelines.examples import BY_TIME, EVERYTHING, SplitRule, split_events, user_examples, user_record
 from pipelines.parse import EVENT_COLUMNS
 from pipelines.transitions import transitions
@@ -21,7 +22,8 @@ _SOURCE = EVENT_COLUMNS.index("file")
 class MakeExamples(beam.DoFn):
     """Yields ``(split, example)``, and by tag what the rest of the job counts.
 
-    Tags: ``users`` (the record of ``users/``), ``trained`` (product id of each training event), ``numbers``
+    Tags: ``users`` (the record of ``users/``), ``trained`` (product id of each training event), ``transitions``
+    (``((from, to), weight)`` of each edge), ``complements`` (each product of a basket, with the others), ``numbers``
     (``(statistic, value)`` of training events), ``tallies`` (how many old events a user had too many).
 
     Args:
@@ -82,6 +84,9 @@ class MakeExamples(beam.DoFn):
         targets = [event["product_id"] for event in events if rule.is_target(event)]
         for edge in transitions(targets):
             yield TaggedOutput("transitions", edge)
+        for basket in baskets(events):
+            for counted in complements(basket):
+                yield TaggedOutput("complements", counted)
         for product_id in targets:
             yield TaggedOutput("trained", product_id)
         for event in events:

@@ -13,7 +13,7 @@ from bundle_support import ask, user_row
 from tfrs_shop.errors import UserError
 from tfrs_shop.export import Serving, export, next_version
 from tfrs_shop.index import build_index, recall_of
-from tfrs_shop.served.stored_users import BOUGHT
+from tfrs_shop.schema import BOUGHT
 
 
 def quiet(line: str) -> None:
@@ -38,6 +38,7 @@ def test_the_signatures_are_narrow(signatures) -> None:
         "recommend_filtered": {"user_id"} | limits,
         "recommend_for_history_filtered": {"history_product_id", "history_event_type"} | limits,
         "similar": {"product_id"},
+        "complements": {"product_id"},
         "rank": {"user_id", "candidate_product_id"},
     }
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tfrs_shop.export import Serving, export
 from tfrs_shop.inspection import inspect
-from tfrs_shop.served.stored_users import BOUGHT
+from tfrs_shop.schema import BOUGHT
 
 K = 7
 USERS = (0, 11, 23, 42, 77)

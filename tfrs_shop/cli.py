@@ -269,6 +269,18 @@ def query_similar(
     _show(_client(url, model).similar(product)[:k], as_json)
 
 
+@query_app.command("complements")
+def query_complements(
+    products: Annotated[str, typer.Option(help="Product ids, comma-separated: a basket.")],
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show what goes with some products."""
+    _show(_client(url, model).complements(_split(products))[:k], as_json)
+
+
 @query_app.command("rank")
 def query_rank(
     user: Annotated[str, typer.Option(help="The user id.")],

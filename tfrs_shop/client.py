@@ -108,6 +108,10 @@ class ShopClient:
         """Return the products most like one."""
         return self.answers("similar", {"product_id": [product_id]})
 
+    def complements(self, product_ids: Sequence[str]) -> list[Answer]:
+        """Return what goes best with all of some products, such as those of a basket."""
+        return self.answers("complements", {"product_id": [list(product_ids)]})
+
     def rank(self, user_id: str, product_ids: Sequence[str]) -> list[Answer]:
         """Return `product_ids` in the order in which the user would want them."""
         return self.answers("rank", {"user_id": [user_id], "candidate_product_id": [list(product_ids)]})

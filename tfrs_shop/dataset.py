@@ -48,9 +48,13 @@ class ShopData:
     @functools.cached_property
     def transitions(self) -> Transitions:
         """The transition graph of the training events; without edges where the directory has none."""
-        rows = list(_rows(self.directory, self.manifest, "transitions")) if "transitions" in self.manifest.files else []
-        indices = {value: place for place, value in enumerate(self.values["product_id"], 1)}
-        return build_transitions(rows, indices, self.catalogue.size)
+        return build_transitions(self._edges_of("transitions"), self._product_places, self.catalogue.size)
+
+    @functools.cached_property
+    def complements(self) -> Transitions:
+        """What was bought together in the training events; without edges where the directory has none."""
+        edges = self._edges_of("complements")
+        return build_transitions(edges, self._product_places, self.catalogue.size, both_ends=True)
 
     @functools.cached_property
     def tables(self) -> dict[str, tf.lookup.StaticHashTable]:
@@ -122,7 +126,7 @@ class ShopData:
     def profile_sizes(self) -> list[int]:
         """The number of codes of each user attribute, 0 for "unknown" included."""
         return [
-            len(self.values[feature.vocabulary]) + 1 if feature.vocabulary else len(self._edges(feature)) + 2
+            len(self.values[feature.vocabulary]) + 1 if feature.vocabulary else len(self._buckets(feature)) + 2
             for feature in self.profile
         ]
 
@@ -139,12 +143,21 @@ class ShopData:
                 codes.append(tf.cast(self.tables[feature.vocabulary].lookup(tf.convert_to_tensor(column)), tf.int32))
             else:
                 number = tf.cast(column, tf.float64)
-                bucket = 1 + tf.searchsorted(tf.constant(self._edges(feature), tf.float64), number)
+                bucket = 1 + tf.searchsorted(tf.constant(self._buckets(feature), tf.float64), number)
                 codes.append(tf.where(tf.math.is_nan(number), 0, bucket))
         # tf.data's unbatch crashes on a tensor of no columns.
         return tf.stack(codes or [tf.zeros([tf.shape(columns["user_id"])[0]], tf.int32)], 1)
 
-    def _edges(self, feature: Feature) -> np.ndarray:
+    @functools.cached_property
+    def _product_places(self) -> dict[bytes, int]:
+        return {value: place for place, value in enumerate(self.values["product_id"], 1)}
+
+    def _edges_of(self, folder: str) -> list[dict[str, Any]]:
+        # A directory or a bundle of an older version has no such folder, or does not say what is in it.
+        known = folder in self.manifest.files and folder in self.manifest.features
+        return list(_rows(self.directory, self.manifest, folder)) if known else []
+
+    def _buckets(self, feature: Feature) -> np.ndarray:
         return bucket_edges(self.manifest, feature.name)
 
     def users(self) -> dict[str, Any]:

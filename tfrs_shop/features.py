@@ -86,10 +86,11 @@ PRODUCT_FEATURES = (
 )
 
 
-TRANSITION_FEATURES = (
+# Edges of the transition graph and of the complement graph.
+EDGE_FEATURES = (
     Feature("product_id", "string", 1, "product_id", "product_id"),
     Feature("neighbor_product_id", "string", 0, "product_id", "product_id"),
-    # Whole twelfths; see pipelines/transitions.py.
+    # Whole numbers; see pipelines/transitions.py and pipelines/complements.py.
     Feature("neighbor_weight", "int64", 0, "position"),
     # The weight of all edges that lead to the product, also of those that are not kept.
     Feature("in_weight", "int64", 1, "position"),

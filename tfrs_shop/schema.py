@@ -7,6 +7,8 @@ from typing import Literal, TypedDict
 
 # What a user did to a product in earnest can be asked for; a search has no product, and a return is no wish.
 NO_TARGETS = frozenset({"search", "return"})
+# Event types after which a product is the user's already.
+BOUGHT = ("purchase", "review", "rating")
 CATEGORY_SEPARATOR = " > "
 
 Kind = Literal["id", "text", "float", "int", "time", "category"]

@@ -18,7 +18,7 @@ class Transitions:
     Attributes:
         starts: ``[products + 2]`` int64; product 0 is padding and has none.
         neighbor: ``[edges]`` int32 product indices.
-        weight: ``[edges]`` float32, divided by the root of the neighbour's incoming weight.
+        weight: ``[edges]`` float32, divided by the root of the neighbour's incoming weight, or of both ends'.
     """
 
     starts: np.ndarray
@@ -26,13 +26,16 @@ class Transitions:
     weight: np.ndarray
 
 
-def build_transitions(rows: list[dict], indices: dict[bytes, int], products: int) -> Transitions:
-    """Return the edges of parsed ``transitions/`` records, in any order.
+def build_transitions(
+    rows: list[dict], indices: dict[bytes, int], products: int, both_ends: bool = False
+) -> Transitions:
+    """Return the edges of parsed ``transitions/`` or ``complements/`` records, in any order.
 
     Args:
         rows: feature name to value; products that `indices` lacks are passed over.
         indices: product id to index, from 1.
         products: how many there are.
+        both_ends: divide weights by the root of the other end's weight as well, as a cosine does.
     """
     rows = [row for row in rows if row["product_id"] in indices]
     incoming = np.ones(products + 1)
@@ -48,7 +51,7 @@ def build_transitions(rows: list[dict], indices: dict[bytes, int], products: int
         places = places[places > 0]
         lengths[product] = len(places)
         neighbors.append(places)
-        weights.append(weight / np.sqrt(incoming[places]))
+        weights.append(weight / np.sqrt(incoming[places] * (incoming[product] if both_ends else 1.0)))
     flat = np.concatenate(neighbors) if neighbors else np.zeros(0, np.int32)
     return Transitions(
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
@@ -62,7 +65,7 @@ class TransitionScorer(tf.Module):
 
     Args:
         transitions: the edges.
-        events: how many of the newest events are followed.
+        events: how many of the newest events are followed; 0: all.
         decay: what an event counts beside the next newer one.
     """
 
@@ -91,11 +94,15 @@ class TransitionScorer(tf.Module):
 
     def scores(self, history: tf.Tensor, products: int) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32, each row summing to 1, or to 0 where no edge leaves the history."""
+        dense = self.sums(history, products)
+        return tf.math.divide_no_nan(dense, tf.reduce_sum(dense, 1, keepdims=True))
+
+    def sums(self, history: tf.Tensor, products: int) -> tf.Tensor:
+        """Return ``[batch, products + 1]`` float32: the faded weights of the edges that lead to each product."""
         neighbors, weights = self.edges(history)
         places = tf.stack([tf.cast(neighbors.value_rowids(), tf.int32), neighbors.values], 1)
         shape = tf.stack([tf.shape(history)[0], products + 1])
-        dense = tf.scatter_nd(places, weights.values, shape)
-        return tf.math.divide_no_nan(dense, tf.reduce_sum(dense, 1, keepdims=True))
+        return tf.scatter_nd(places, weights.values, shape)
 
 
 def mix(log_chance: tf.Tensor, follows: tf.Tensor, weight: float) -> tf.Tensor:

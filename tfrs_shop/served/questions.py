@@ -10,6 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrs_shop.complements import complement_edges
+from tfrs_shop.dataset import ShopData
+from tfrs_shop.served.complements import Complements
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
@@ -22,12 +25,19 @@ class Questions(tf.Module):
 
     Args:
         shop: with its index.
+        data: whose products and users it serves.
     """
 
-    def __init__(self, shop: ServedShop):
+    def __init__(self, shop: ServedShop, data: ShopData):
         super().__init__(name="questions")
         self.shop = shop
-        self.all: list[Question] = [Recommend(shop), RecommendFiltered(shop), Similar(shop), Rank(shop)]
+        self.all: list[Question] = [
+            Recommend(shop),
+            RecommendFiltered(shop),
+            Similar(shop),
+            Rank(shop),
+            Complements(shop, complement_edges(data, shop.vectors.numpy())),
+        ]
 
     def signatures(self) -> dict[str, Any]:
         """Return signature name to concrete function."""

@@ -7,10 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData, left_padded
+from tfrs_shop.schema import BOUGHT
 from tfrs_shop.served.lookup import LineTable, Lists
 
-# Event types after which a product is the user's already.
-BOUGHT = ("purchase", "review", "rating")
 EVENT_COLUMNS = ("product_id", "event_type", "query", "timestamp", "rating")
 
 
