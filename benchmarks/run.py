@@ -20,6 +20,7 @@ def full() -> None:
     run_step("benchmarks.index")
     run_step("benchmarks.beauty", "--seeds", "17", "18", "19", "--ablation")
     run_step("benchmarks.cold_start")
+    run_step("benchmarks.complements")
     run_step("benchmarks.ratings")
     data = RESULTS / "beauty" / "data"
     if data.is_dir():
