@@ -21,6 +21,7 @@ from tensorflow_serving.apis import (
 from test_model_server_support import Server, running_server, save_pair, save_slow
 
 from serving.model_server.flags import parse_flags
+from serving.model_server.grpc_drain import REFUSAL
 from serving.model_server.tensor_protos import to_proto
 from tfrs_shop.errors import UserError
 
@@ -191,7 +192,22 @@ def test_it_waits_for_a_model_and_loses_no_request_when_sigterm_comes_under_load
                 failed.append(error)
                 connection = None
 
-    threads = [threading.Thread(target=ask_until_refused) for _ in range(4)]
+    def ask_over_grpc():
+        request = predict_request(model="slow", x=[1.0])
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            while True:
+                try:
+                    response = stub.Predict(request, timeout=10)
+                except grpc.RpcError as error:
+                    # Said before the request was looked at: it was not lost, and may be sent elsewhere.
+                    if error.code() is grpc.StatusCode.UNAVAILABLE and error.details() == REFUSAL:
+                        return
+                    failed.append(error)
+                    return
+                answered.append({"outputs": list(response.outputs["y"].float_val)})
+
+    threads = [threading.Thread(target=ask) for ask in (ask_until_refused, ask_over_grpc) for _ in range(4)]
     for thread in threads:
         thread.start()
     time.sleep(0.3)

@@ -24,6 +24,7 @@ from serving.model_server.config_files import (
     read_session_config,
 )
 from serving.model_server.flags import Options
+from serving.model_server.grpc_drain import Drain
 from serving.model_server.grpc_health import HealthService
 from serving.model_server.grpc_model_service import ModelService
 from serving.model_server.grpc_services import PredictionService
@@ -57,6 +58,7 @@ class ModelServer:
         self._options = options
         self._stop = asyncio.Event()
         self._stopped = threading.Event()
+        self._drain = Drain()
         self._log = _request_log(options)
         self._manager = ModelManager(_loader(options), poll_seconds=options.file_system_poll_wait_seconds)
         self._configs = ModelConfigs(
@@ -129,13 +131,15 @@ class ModelServer:
         logger.info("Draining: running requests finish, new ones go elsewhere")
         self._health.stop()
         await asyncio.gather(
-            rest.drain(options.drain_seconds, LINGER_SECONDS), _drain_grpc(grpc_server, options.drain_seconds)
+            rest.drain(options.drain_seconds, LINGER_SECONDS),
+            _drain_grpc(grpc_server, self._drain, options.drain_seconds),
         )
 
     def _start_grpc(self) -> grpc.Server:
         options = self._options
         server = grpc.server(
             ThreadPoolExecutor(options.grpc_max_threads, thread_name_prefix="grpc"),
+            interceptors=[self._drain],
             options=[
                 ("grpc.max_receive_message_length", 2**31 - 1),
                 ("grpc.max_send_message_length", 2**31 - 1),
@@ -166,11 +170,14 @@ class ModelServer:
         return f"Ready. Versions in service: {'; '.join(models) or 'none'}. REST: {rest}. gRPC: {over_grpc}"
 
 
-async def _drain_grpc(server: grpc.Server | None, seconds: float) -> None:
+async def _drain_grpc(server: grpc.Server | None, drain: Drain, seconds: float) -> None:
     if server is not None:
         await asyncio.sleep(min(LINGER_SECONDS, seconds))
-        ended = server.stop(seconds)
-        await asyncio.get_running_loop().run_in_executor(None, ended.wait, seconds)
+        drain.refuse()
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, drain.wait_until_quiet, seconds)
+        ended = server.stop(0)
+        await loop.run_in_executor(None, ended.wait, seconds)
 
 
 class FrontDoor:
