@@ -16,8 +16,10 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import tfrs_shop  # noqa: F401  (before TensorFlow: it asks for Keras 2)
 from benchmarks.serving_bundle import MODEL, Questions, in_process, questions
 from benchmarks.serving_faults import interrupted_copies, machine, place_version, sigterm, summary_of_swaps, swaps
+from benchmarks.serving_fuzz import deadline, fuzz, slow_clients
 from benchmarks.serving_load import run_load
 from benchmarks.serving_process import ServerProcess
 
@@ -27,7 +29,7 @@ CONCURRENCY = (1, 8, 32)
 BATCHING = "max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 0 }} num_batch_threads {{ value: {threads} }}"
 
 
-def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int) -> dict[str, Any]:
+def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int, fuzzed: int) -> dict[str, Any]:
     """All measurements, in one run."""
     asked = [questions(bundle, signature) for signature in SIGNATURES]
     before = machine()
@@ -44,6 +46,8 @@ def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int) -> di
                 questions.signature: {protocol: _loads(server, questions, protocol, seconds) for protocol in PROTOCOLS}
                 for questions in asked
             }
+            strange = fuzz(server, asked, requests=fuzzed)
+            slow = slow_clients(server, asked[0])
             swapped = swaps(server, base, bundle, asked[0], swaps=swap_count, clients=8)
             copied = interrupted_copies(server, base, bundle, asked[0], copies=copies, clients=2)
             terminated = sigterm(server, asked[0], clients=8)
@@ -54,6 +58,9 @@ def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int) -> di
         "machine": {"before": before, "after": machine()},
         "in_process": direct,
         "served": served,
+        "fuzz": strange,
+        "slow_clients": slow,
+        "deadline": deadline(),
         "swaps": {**swapped, **summary_of_swaps(swapped)},
         "interrupted_copies": copied,
         "sigterm": terminated,
@@ -78,6 +85,16 @@ def bars(results: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
             yield f"{where}: at 1, at most 2 ms added at the median", f"{added:.2f} ms", added <= 2.0
             failed = sum(load["failed"] for load in loads.values())
             yield f"{where}: no failed request", str(failed), failed == 0
+    strange, (before, after) = results["fuzz"], results["fuzz"]["memory_mb"]
+    name = f"{strange['requests']:,} fuzzed requests"
+    yield f"{name}: no 5xx, no crash", str(strange["server_errors"]), strange["alive"] and not strange["server_errors"]
+    yield f"{name}: memory flat", f"{after - before:+.0f} MB", after - before <= max(50.0, 0.05 * before)
+    slow = results["slow_clients"]
+    text = f"{slow['alone_ms']:.2f} ms alone, {slow['beside_slow_ms']:.2f} ms beside them"
+    yield "slow clients do not slow the others", text, slow["beside_slow_ms"] <= 1.25 * slow["alone_ms"] + 0.5
+    late = results["deadline"]
+    text = f"{late['most_late_ms']:.0f} ms, median {late['median_late_ms']:.0f} ms"
+    yield "a passed deadline answers 504 within 50 ms", text, late["statuses"] == [504] and late["most_late_ms"] <= 50
     swapped = results["swaps"]
     name = f"{swapped['swaps']} swaps"
     yield f"{name}: no failed or wrong answer", str(swapped["during"]["failed"]), swapped["during"]["failed"] == 0
@@ -133,10 +150,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="of each load (default: 5)")
     parser.add_argument("--swaps", type=int, default=20, help="versions that take over (default: 20)")
     parser.add_argument("--copies", type=int, default=200, help="interrupted copies (default: 200)")
+    parser.add_argument("--fuzz", type=int, default=10_000, help="broken requests (default: 10,000)")
     parser.add_argument("--json", type=Path, default=Path("bench-results/serving.json"))
     given = parser.parse_args()
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    results = measure(given.bundle, seconds=given.seconds, swap_count=given.swaps, copies=given.copies)
+    results = measure(
+        given.bundle, seconds=given.seconds, swap_count=given.swaps, copies=given.copies, fuzzed=given.fuzz
+    )
     given.json.parent.mkdir(parents=True, exist_ok=True)
     given.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(table(results))

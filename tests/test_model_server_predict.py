@@ -241,3 +241,10 @@ def test_an_unknown_signature_is_400_while_parsing(client):
         400,
         'Serving signature name: "nope" not found in signature def',
     )
+
+
+@pytest.mark.parametrize("leaf", ["1.0", ""])
+def test_more_dimensions_than_tensorflow_reads_are_refused_before_it_sees_them(client, leaf):
+    """They ended the process inside TensorFlow."""
+    status, answer = client.post(HALF, f'{{"inputs": {"[" * 33}{leaf}{"]" * 33}}}')
+    assert (status, answer) == (400, {"error": "input x has 33 dimensions; at most 32 are supported"})

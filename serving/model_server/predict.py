@@ -14,6 +14,8 @@ from serving.model_server.status import Code, ServingError, invalid
 from serving.model_server.tensor_protos import check_fed_type, from_proto
 
 DEFAULT_SIGNATURE = "serving_default"
+# TensorFlow reads no NumPy array of more dimensions: the process ends.
+MAX_RANK = 32
 
 
 class PredictPlan(NamedTuple):
@@ -83,6 +85,8 @@ def plan_predict(
     outputs = _chosen(output_filter, set(signature.outputs))
     for index, (alias, array) in enumerate(feeds.items()):
         check_fed_type(array, signature.inputs[alias].dtype, index)
+        if array.ndim > MAX_RANK:
+            raise invalid(f"input {alias} has {array.ndim} dimensions; at most {MAX_RANK} are supported")
     return PredictPlan(
         {signature.inputs[alias].name: array for alias, array in feeds.items()},
         [signature.outputs[alias].name for alias in outputs],
