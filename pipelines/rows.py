@@ -4,6 +4,7 @@ A file is read by one worker from its start to its end, since neither a quoted l
 in the middle, and since a rejected row must be named by its number.
 """
 
+import ast
 import csv
 import gzip
 import io
@@ -79,6 +80,19 @@ def header(path: str, mapping: TableMapping) -> list[str]:
         raise FileError(f"is cut off or not gzip ({error}); get the file again.") from None
 
 
+def beginning(path: str, size: int = 1 << 16) -> str:
+    """Return the first `size` characters of a text file.
+
+    Raises:
+        FileError: the file is cut off, or is not gzip though its name says so.
+    """
+    try:
+        with _open_text(path) as text:
+            return text.read(size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise FileError(f"is cut off or not gzip ({error}); get the file again.") from None
+
+
 def _open(path: str) -> IO[bytes]:
     compressed = path.lower().endswith(".gz")
     # Beam's own decompression takes a gzip file that is cut off for whole; Python's does not.
@@ -135,9 +149,21 @@ def _json_rows(path: str) -> Iterator[NumberedRow]:
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield number, RowError("", "not JSON", str(error))
-                continue
+                row = _python_literal(line)
+                if row is None:
+                    yield number, RowError("", "not JSON", str(error))
+                    continue
             yield number, row if isinstance(row, dict) else RowError("", "not a JSON object", shown(row))
+
+
+def _python_literal(line: str) -> Any:
+    """Return the dict of a line that Python wrote and not JSON, as in Amazon's product files of 2014; else None."""
+    if not line.startswith("{'"):
+        return None
+    try:
+        return ast.literal_eval(line)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _parquet_rows(path: str) -> Iterator[NumberedRow]:

@@ -36,7 +36,7 @@ def test_an_unknown_mapping_suggests_the_nearest_shipped_one():
         ("events: {columns: {produkt_id: sku}}", "events: unknown field 'produkt_id'. Did you mean 'product_id'?"),
         ("events: {columns: {price: 3}}", "events: columns: price: expected text or a list, found 3."),
         ("events: {columns: {price: [a, 3]}}", "events: columns: price[1]: expected text, found 3."),
-        ("events: {timestamp_unit: min}", "events: timestamp_unit: 'min' is not one of auto, s, ms, us."),
+        ("events: {timestamp_unit: min}", "events: timestamp_unit: 'min' is not one of auto, s, ms, us, ns."),
         ("events: {delimiter: '||'}", "events: delimiter: '||' is not one character."),
         ("events: {timestamp_formats: ['%Q']}", "events: timestamp_formats: '%Q' is not a strptime format"),
         ("events: {skip: {user_id: '('}}", "events: skip: user_id: '(' is not a regular expression"),
