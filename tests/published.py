@@ -30,7 +30,9 @@ def amazon_2014(folder, events, products):
             "overall": float(1 + place % 5),
             "summary": "Don't waste your money",
             "unixReviewTime": 1391990400 + 86400 * int(event["position"]),
-            "reviewTime": (EPOCH + timedelta(seconds=1391990400 + 86400 * int(event["position"]))).strftime("%m %d, %Y"),
+            "reviewTime": (EPOCH + timedelta(seconds=1391990400 + 86400 * int(event["position"]))).strftime(
+                "%m %d, %Y"
+            ),
         }
         for place, event in enumerate(events)
     ]
@@ -214,5 +216,3 @@ def simulated_wide(folder, events, products):
         writer.writeheader()
         writer.writerows(lines)
     return [path]
-
-

@@ -12,6 +12,7 @@ from tfrs_shop.dataset import ShopData, read_records
 from tfrs_shop.errors import UserError
 from tfrs_shop.metrics.pairs import sampled_negatives
 from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.output import Pace, Say
 
 LIST_LENGTH = 100
 NEGATIVES_SEED = 17
@@ -45,8 +46,10 @@ class Ranked:
     predicted_rating: np.ndarray
 
 
-def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool) -> Ranked:
-    """Rank all products for each example of `split`.
+def rank_split(
+    model: ShopModel, data: ShopData, split: str, exclude_seen: bool, say: Say = lambda line: None
+) -> Ranked:
+    """Rank all products for each example of `split`; `say` takes a line of progress.
 
     Raises:
         UserError: the split has no examples.
@@ -85,7 +88,9 @@ def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool)
         return found
 
     columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Ranked)}
+    pace = Pace("targets ranked", data.manifest.counts["examples"][split], say)
     for rows in data.evaluation_batches(split, model.config.towers.max_history):
+        pace(sum(map(len, columns["ranks"])))
         others = sampled_negatives(rows["label"].numpy(), train_count, random) if judge_pairs else rows["label"]
         found = dict(answers(rows, tf.convert_to_tensor(others)))
         seen = rows["seen_product"].numpy() if exclude_seen else None

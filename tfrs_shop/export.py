@@ -67,6 +67,7 @@ def export(
         say(f"Building the index: {index}.")
         queries = sample_queries(module, user_ids, vectors)
         module.retrieval.index, recall = build_index(index, vectors[1:], queries, module.retrieval.most)
+        say("Saving the graph with its signatures.")
         signatures = module.signatures()
         tf.saved_model.save(
             module,
@@ -79,6 +80,7 @@ def export(
         extra = staging / EXTRA
         extra.mkdir()
         write_source(extra, model, data)
+        say("Asking the bundle its warm-up and golden requests.")
         _write_requests(extra, signatures, data.catalogue, user_ids)
         about = {
             "format": "tfrs_shop bundle",

@@ -13,6 +13,7 @@ NUMERIC = 0.97
 SAME_PRODUCT = 0.8
 SHORT_TEXT = 120
 MOST_RATING = 100
+NAMELESS = "column_"  # what begins the name of a column in a file without a header
 
 
 @dataclasses.dataclass
@@ -57,7 +58,10 @@ def event_columns(columns: Columns, products: set[str]) -> Found:
         ("rating", lambda column: _is_number(column) and max(column.numbers, default=0) <= MOST_RATING),
         ("query", lambda column: column.is_plain and column.number_share < 0.5),
         ("quantity", lambda column: _is_number(column) and column.whole_share > NUMERIC),
-        ("price", lambda column: _is_number(column) and sum(value < 0 for value in column.numbers) < 0.02 * column.rows),
+        (
+            "price",
+            lambda column: _is_number(column) and sum(value < 0 for value in column.numbers) < 0.02 * column.rows,
+        ),
     ):
         _take_or_refuse(found, columns, "events", field, fits)
     counted = _best(columns, "events", "position", found.taken, lambda column: _counts_up(column, columns, found))
@@ -81,8 +85,14 @@ def wide_columns(columns: Columns, events: Found) -> Found:
     found.refused = {}
     if "price" in events.fields:
         found.fields["price"] = events.fields["price"]
-    if not found.fields.keys() - {"price"} and not found.fields:
-        return Found()
+    if "category" not in found.fields:
+        follower = _follower(columns, product, events.taken | found.taken)
+        _take(found, follower, "category")
+        if follower:
+            found.guessed.append(
+                f"The category is {follower}, since it follows from the product; name another column under products: "
+                "columns: category."
+            )
     found.fields = {"product_id": events.fields["product_id"], **found.fields}
     return found
 
@@ -104,7 +114,11 @@ def product_columns(columns: Columns, sold: set[str]) -> Found:
     _take(found, _best(text, "products", "title", found.taken), "title")
     if "title" not in found.fields:
         short = _best(
-            text, "products", "description", found.taken, lambda column: column.length < SHORT_TEXT and column.unique > 0.1
+            text,
+            "products",
+            "description",
+            found.taken,
+            lambda column: column.length < SHORT_TEXT and column.unique > 0.1,
         )
         _take(found, short, "title")
         if not short:
@@ -126,7 +140,10 @@ def product_columns(columns: Columns, sold: set[str]) -> Found:
     brand = _best(text, "products", "brand", found.taken, lambda column: column.length < 60)
     _take(found, brand, "brand")
     for field, fits in (
-        ("price", lambda column: _is_number(column) and sum(value < 0 for value in column.numbers) < 0.02 * column.rows),
+        (
+            "price",
+            lambda column: _is_number(column) and sum(value < 0 for value in column.numbers) < 0.02 * column.rows,
+        ),
         ("rating_count", _is_number),
         ("rating_mean", lambda column: _is_number(column) and max(column.numbers, default=0) <= MOST_RATING),
         ("sales_rank", lambda column: _is_number(column) and min(column.numbers, default=0) >= 0),
@@ -135,9 +152,7 @@ def product_columns(columns: Columns, sold: set[str]) -> Found:
     ):
         _take_or_refuse(found, columns, "products", field, fits)
     described = [
-        name
-        for name in text
-        if name not in found.taken and likeness(name, "products", "description") >= CERTAIN
+        name for name in text if name not in found.taken and likeness(name, "products", "description") >= CERTAIN
     ]
     described.sort(key=lambda name: -likeness(name, "products", "description"))
     if described:
@@ -215,6 +230,15 @@ def _ids_by_value(ids: Columns, found: Found, products: set[str]) -> None:
 
 def _named(ids: Columns, found: Found, field: str) -> bool:
     return any(name not in found.taken and likeness(name, "events", field) > 0 for name in ids)
+
+
+def _follower(columns: Columns, product: Column, taken: set[str]) -> str:
+    """Return the column without a telling name whose value is the same wherever the product is, and rarer; or ""."""
+    for name, column in columns.items():
+        fits = name not in taken and column.looks_like_an_id and name.startswith(NAMELESS)
+        if fits and 1 < len(column.counts) < len(product.counts) and (depends(product, column) or 0) > 0.95:
+            return name
+    return ""
 
 
 def _has_follower(ids: Columns, product: str, names: Iterable[str]) -> bool:

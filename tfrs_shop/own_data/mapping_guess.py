@@ -81,7 +81,9 @@ def users_mapping(sample: Sample, columns: Columns, found: Found) -> TableMappin
             f"Of the users, {', '.join(ignored)} tell nearly everybody apart and are left out (users: ignore)."
         )
     mapping = _mapping("users", sample, columns, found, extra=[name for name in columns if name not in ignored])
-    return dataclasses.replace(mapping, numeric=numeric, ignore=ignored)
+    # Of a membership, "none" is a value.
+    missing = [text for text in mapping.missing if text.lower() not in ("none", "-", "--")]
+    return dataclasses.replace(mapping, numeric=numeric, ignore=ignored, missing=missing)
 
 
 def target_events(columns: Columns, found: Found) -> list[str]:
@@ -93,7 +95,9 @@ def target_events(columns: Columns, found: Found) -> list[str]:
     if not against:
         return []
     ours = Counter({column.event_types.get(value, value): count for value, count in column.counts.items()})
-    return [name for name, _ in ours.most_common() if name not in NO_TARGETS and name not in against and "," not in name]
+    return [
+        name for name, _ in ours.most_common() if name not in NO_TARGETS and name not in against and "," not in name
+    ]
 
 
 def as_yaml(mapping: TableMapping) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from tfrs_shop.own_data.tables import columns_of, table_of
 TABLES = ("events", "products", "users")
 ALLOWED_BAD = 0.05  # the pipeline's --max_bad_rows
 CLOSE_TO_IT = 0.03
+HOPELESS = 0.5
 MOST_TEXTS = 200_000
 TEXTS_A_SECOND = 85
 MAPPING, SETTINGS = "mapping.yaml", "train.yaml"
@@ -138,7 +138,7 @@ class Proposal:
         }
 
 
-def propose(files: Iterable[str], known: dict[str, list[str]]) -> Proposal:
+def propose(files: list[str], known: dict[str, list[str]]) -> Proposal:
     """Look at `files` and return what to do with them.
 
     Args:
@@ -150,34 +150,39 @@ def propose(files: Iterable[str], known: dict[str, list[str]]) -> Proposal:
     """
     groups: dict[str, list[Table]] = {name: [] for name in TABLES}
     for name, patterns in known.items():
-        groups[name] += [Table(sample, columns_of(sample)) for sample in (look(patterns) if patterns else [])]
+        groups[name] += [Table(sample, columns_of(sample)) for sample in (look(patterns)[0] if patterns else [])]
     unknown: list[UserError] = []
-    for sample in look(files):
+    samples, broken = look(files) if files else ([], [])
+    for sample in samples:
         columns = columns_of(sample)
         try:
             groups[table_of(sample, columns)].append(Table(sample, columns))
         except UserError as error:
             unknown.append(error)
-    tables, left_out = _one_of_each(groups)
+    tables, left_out = _one_of_each(groups, known)
     if unknown and not tables:
         raise unknown[0]
-    left_out += map(str, unknown)
+    left_out += [*broken, *map(str, unknown)]
     if "events" not in tables and "products" not in tables:
         raise UserError(
             f"{tables['users'].sample.name}: holds users only; give the file of their events too "
             "(if it is one, say so with --events before it)."
         )
     _find(tables)
+    for name, table in tables.items():
+        if table.sample.reading.header:
+            tables[name] = _with_header(name, table)
     if "events" not in tables and tables.pop("users", None):
         left_out.append("The users' file is not used: profiles are of use only with events.")
     return _proposal(tables, left_out)
 
 
-def _one_of_each(groups: dict[str, list[Table]]) -> tuple[dict[str, Table], list[str]]:
-    """Return the group of files with the most rows for each table, and what to say of the others."""
+def _one_of_each(groups: dict[str, list[Table]], known: dict[str, list[str]]) -> tuple[dict[str, Table], list[str]]:
+    """Return for each table the files that say most of it, and what to say of the others."""
     tables, left_out = {}, []
     for name, found in groups.items():
-        found.sort(key=lambda table: -table.sample.read)
+        if not known.get(name):
+            found.sort(key=lambda table: (-_worth(name, table.columns), -table.sample.read))
         if found:
             tables[name] = found[0]
         left_out += [
@@ -186,6 +191,12 @@ def _one_of_each(groups: dict[str, list[Table]]) -> tuple[dict[str, Table], list
             for other in found[1:]
         ]
     return tables, left_out
+
+
+def _worth(name: str, columns: Columns) -> int:
+    """Return how many fields of a table a file has."""
+    finders = {"events": lambda: event_columns(columns, set()), "products": lambda: product_columns(columns, set())}
+    return len(finders[name]().fields) if name in finders else len(columns)
 
 
 def _find(tables: dict[str, Table]) -> None:
@@ -209,6 +220,21 @@ def _find(tables: dict[str, Table]) -> None:
     if users:
         users.found = user_columns(users.columns)
         _need(users, "user_id", "users")
+
+
+def _with_header(name: str, table: Table) -> Table:
+    """Return a table without a header line with our names for its columns."""
+    fields = dict(table.found.fields)
+    if name == "events":
+        fields |= wide_columns(table.columns, table.found).fields
+    names = {columns[0]: field for field, columns in fields.items()}
+    sample = table.sample.renamed(names)
+    found = Found({field: [field] for field in table.found.fields}, [*table.found.guessed])
+    found.guessed.append(
+        f"{sample.name} has no header line; its columns are taken to be {', '.join(sample.columns)} ({name}: header)."
+    )
+    # What was guessed speaks of the columns by their places.
+    return Table(sample, columns_of(sample), found)
 
 
 def _need(table: Table, field: str, name: str) -> None:
@@ -282,7 +308,12 @@ def _flags(
     """Return flags of the preprocessing job that differ from its defaults, and say why in `guessed`."""
     flags: list[str] = []
     worst = max(table.check.share for table in tables.values())
-    if worst > CLOSE_TO_IT:
+    if worst > HOPELESS:
+        guessed.append(
+            f"{worst:.0%} of a table's rows would be rejected: as it is, the first command below will stop. Mend the "
+            "mapping, or the rows (see above)."
+        )
+    elif worst > CLOSE_TO_IT:
         allowed = min(1.0, round(worst * 1.2 + 0.02, 2))
         flags += ["--max_bad_rows", f"{allowed:g}"]
         guessed.append(

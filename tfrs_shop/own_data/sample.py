@@ -15,6 +15,7 @@ from pipelines.rows import FileError, beginning, file_format, read_rows
 from pipelines.values import RowError
 from tfrs_shop.errors import UserError
 from tfrs_shop.mapping import TableMapping
+from tfrs_shop.own_data.columns import NAMELESS
 from tfrs_shop.own_data.names import NAMES, likeness
 from tfrs_shop.own_data.times import times_of
 
@@ -62,6 +63,26 @@ class Sample:
         """How many rows there are, for people."""
         return f"{self.read:,} rows" if self.whole else f"more than {self.read:,} rows"
 
+    def is_like(self, other: "Sample") -> bool:
+        """Tell whether one mapping can read both."""
+        ours, others = set(self.columns), set(other.columns)
+        kinds = [(file_format(s.files[0]), s.reading.delimiter, bool(s.reading.header)) for s in (self, other)]
+        return kinds[0] == kinds[1] and len(ours & others) >= ALIKE * len(ours | others)
+
+    def renamed(self, names: dict[str, str]) -> "Sample":
+        """Return the sample of files without a header, whose columns now have other names."""
+        header = [names.get(name, name) for name in self.reading.header]
+        rows: list[Row] = [
+            (
+                path,
+                number,
+                {names.get(name, name): value for name, value in row.items()} if isinstance(row, dict) else row,
+            )
+            for path, number, row in self.rows
+        ]
+        reading = dataclasses.replace(self.reading, header=header)
+        return dataclasses.replace(self, reading=reading, columns=header, rows=rows)
+
     def good_rows(self) -> list[dict[str, Any]]:
         """Return the sampled rows that could be split into columns."""
         return [row for _, _, row in self.rows if isinstance(row, dict)]
@@ -76,57 +97,62 @@ class Sample:
                 yield path, number, row
 
 
-def look(patterns: Iterable[str]) -> list[Sample]:
+def look(patterns: Iterable[str]) -> tuple[list[Sample], list[str]]:
     """Return the files that `patterns` (paths, globs, directories) mean, in groups of like columns, sampled.
 
+    Returns:
+        The groups; and what is wrong with files of a directory that cannot be used.
+
     Raises:
-        UserError: a pattern means no file, or a file cannot be read, is empty or has no rows.
+        UserError: a pattern means no file, or a file that was named cannot be read, is empty or has no rows.
     """
     groups: list[Sample] = []
-    kinds: list[tuple[str, str, bool]] = []
+    left_out: list[str] = []
     seen: set[str] = set()
-    for pattern in (piece for given in patterns for piece in _in_directory(given)):
+    for pattern, named in (piece for given in patterns for piece in _in_directory(given)):
         for path in match_files("FILE", [pattern]):
             if os.path.normpath(path) in seen:
                 continue
             seen.add(os.path.normpath(path))
-            reading = reading_of(path)
-            columns = column_names(path, reading)
-            kind = (file_format(path), reading.delimiter, bool(reading.header))
-            for group, its in zip(groups, kinds, strict=True):
-                if its == kind and _alike(group.columns, columns):
-                    group.files.append(path)
-                    group.columns += [name for name in columns if name not in group.columns]
-                    group.given += [pattern] if pattern not in group.given else []
-                    break
+            try:
+                one = Sample([pattern], [path], reading := reading_of(path), column_names(path, reading))
+                _draw(one)
+            except UserError as error:
+                if named:
+                    raise
+                left_out.append(str(error))
+                continue
+            like = next((group for group in groups if group.is_like(one)), None)
+            if like is None:
+                groups.append(one)
             else:
-                groups.append(Sample([pattern], [path], reading, columns))
-                kinds.append(kind)
+                like.files.append(path)
+                like.columns += [name for name in one.columns if name not in like.columns]
+                like.given += [pattern] if pattern not in like.given else []
+    if not groups:
+        raise UserError(left_out[0] if left_out else "no file was given.")
     for group in groups:
         # A glob that means files of two kinds cannot stand for one of them.
         shared = {pattern for other in groups if other is not group for pattern in other.given}
-        if shared & set(group.given):
+        if shared & set(group.given) or len(group.files) == 1:
             group.given = list(group.files)
-        _draw(group)
-    return groups
+        if len(group.files) > 1:
+            _draw(group)
+    return groups, left_out
 
 
-def _in_directory(given: str) -> list[str]:
+def _in_directory(given: str) -> list[tuple[str, bool]]:
+    """Return patterns for the files of `given`, and whether it names them itself."""
     if not os.path.isdir(given):
-        return [given]
+        return [(given, True)]
     found = []
     for ending in (f"{ending}{gz}" for ending in ENDINGS for gz in ("", ".gz")):
         pattern = os.path.join(given, f"*.{ending}")
         if glob.glob(glob.escape(given) + f"/*.{ending}"):
-            found.append(pattern)
+            found.append((pattern, False))
     if not found:
         raise UserError(f"{given}: is a directory without files whose names end in {', '.join(ENDINGS)} (.gz too).")
     return found
-
-
-def _alike(ours: list[str], others: list[str]) -> bool:
-    union = set(ours) | set(others)
-    return len(set(ours) & set(others)) >= ALIKE * len(union)
 
 
 def _chosen(files: list[str]) -> list[str]:
@@ -138,6 +164,7 @@ def _chosen(files: list[str]) -> list[str]:
 
 def _draw(group: Sample) -> None:
     dice, drawn = random.Random(SEED), []
+    group.rows, group.read = [], 0
     try:
         for row in group.all_rows():
             group.read += 1
@@ -182,7 +209,7 @@ def reading_of(path: str) -> TableMapping:
     usual = "\t" if path.lower().removesuffix(".gz").endswith(".tsv") else ","
     best = best if _regularity(rows_by[best]) > 0 else usual
     rows = rows_by[best]
-    header = [] if not rows or has_header(rows) else [f"column_{place}" for place in range(1, len(rows[0]) + 1)]
+    header = [] if not rows or has_header(rows) else [f"{NAMELESS}{place}" for place in range(1, len(rows[0]) + 1)]
     return TableMapping(delimiter="" if best == usual else best, header=header)
 
 

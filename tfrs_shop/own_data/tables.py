@@ -37,7 +37,10 @@ def table_of(sample: Sample, columns: Columns) -> str:
         return "users" if columns[user].unique > 0.9 or about_users or not timed else "events"
     if product:
         once = columns[product].unique > 0.98
-        return "events" if (session and timed and not once) or (typed and timed) else "products"
+        if (session and timed and not once) or (typed and timed):
+            return "events"
+        if described or once:
+            return "products"
     if any(plain(name) == "id" for name in columns):
         about_users = sum(plain(name) in OF_USERS for name in columns)
         if about_users or described:

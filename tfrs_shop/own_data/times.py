@@ -84,7 +84,11 @@ def _iso(texts: list[str]) -> Times | None:
 
 
 def _formatted(texts: list[str]) -> Times | None:
-    shares = {form: _share(texts, form) for form in FORMATS}
+    # Most columns are no times at all, and a few values tell.
+    likely = [form for form in FORMATS if _share(texts[:20], form) >= LEAST_SHARE / 2]
+    if not likely:
+        return None
+    shares = {form: _share(texts, form) if form in likely else 0.0 for form in FORMATS}
     best = max(FORMATS, key=lambda form: shares[form])
     if shares[best] < LEAST_SHARE:
         return None
