@@ -50,7 +50,7 @@ class PreprocessOptions(PipelineOptions):
             nargs="?",
             const="-",
             metavar="FILE",
-            help="Write the manifest's counts as JSON; alone: to stdout.",
+            help="Write the counts as JSON; without FILE, or with -, to stdout.",
         )
 
 

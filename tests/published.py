@@ -2,7 +2,6 @@
 
 import csv
 import gzip
-import json
 from datetime import datetime, timedelta, timezone
 
 from preprocess_support import write_csv, write_jsonl
@@ -29,10 +28,8 @@ def amazon_2014(folder, events, products):
             "reviewText": "Very oily and creamy. Not at all what I expected... ordered this to try to highlight.",
             "overall": float(1 + place % 5),
             "summary": "Don't waste your money",
-            "unixReviewTime": 1391990400 + 86400 * int(event["position"]),
-            "reviewTime": (EPOCH + timedelta(seconds=1391990400 + 86400 * int(event["position"]))).strftime(
-                "%m %d, %Y"
-            ),
+            "unixReviewTime": (at := 1391990400 + 86400 * int(event["position"])),
+            "reviewTime": (EPOCH + timedelta(seconds=at)).strftime("%m %d, %Y"),
         }
         for place, event in enumerate(events)
     ]

@@ -21,7 +21,7 @@ from tfrs_shop.output import JsonFile, Quiet, ShopGroup, progress, write_result
 app = typer.Typer(
     name="tfrs-shop",
     cls=ShopGroup,
-    help="Shop search and recommendation on TensorFlow: init, preprocess, train, evaluate, report, export, serve, query.",
+    help="Shop search and recommendation on TensorFlow: init, preprocess, train, evaluate, export, serve, query.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -98,13 +97,13 @@ def duration(seconds: float) -> str:
 class ShopGroup(TyperGroup):
     """The commands: ``--json`` may stand alone, and a command that is stopped exits with code 130."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Give a lone ``--json`` its "-"."""
         if args and args[0] != "query":
             args = with_stdout(args)
         return super().parse_args(ctx, args)
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)

@@ -42,9 +42,12 @@ def event_columns(columns: Columns, products: set[str]) -> Found:
     _take(found, _event_type(columns), "event_type")
     _take(found, _timestamp(columns, found), "timestamp")
     ids = {name: column for name, column in columns.items() if column.looks_like_an_id and column.filled > 0.2}
-    for field, others in (("user_id", set()), ("product_id", products)):
-        _take(found, _best(ids, "events", field, found.taken, bonus=lambda c, o=others: 200 * _overlap(c, o)), field)
-    _ids_by_value(ids, found, products)
+    _take(found, _best(ids, "events", "user_id", found.taken), "user_id")
+    listed = _best(ids, "events", "product_id", found.taken, bonus=lambda column: 200 * _overlap(column, products))
+    _take(found, listed, "product_id")
+    # A log of searches has no products.
+    searched = _best(columns, "events", "query", found.taken, lambda column: not _is_number(column))
+    _ids_by_value({name: ids[name] for name in ids if name != searched}, found, products, need_product=not searched)
     session = _best(ids, "events", "session_id", found.taken, lambda column: column.filled > 0.5)
     if session and "user_id" not in found.fields:
         _take(found, session, "user_id")
@@ -60,7 +63,7 @@ def event_columns(columns: Columns, products: set[str]) -> Found:
         ("quantity", lambda column: _is_number(column) and column.whole_share > NUMERIC),
         (
             "price",
-            lambda column: _is_number(column) and sum(value < 0 for value in column.numbers) < 0.02 * column.rows,
+            _is_price,
         ),
     ):
         _take_or_refuse(found, columns, "events", field, fits)
@@ -134,7 +137,7 @@ def product_columns(columns: Columns, sold: set[str]) -> Found:
             _take(found, likely[0] if likely else "", "title")
         if "title" in found.fields:
             found.guessed.append(
-                f"The title is {found.fields['title'][0]}; if another column is, name it under products: columns: title."
+                f"The title is {found.fields['title'][0]}; another column can be named under products: columns: title."
             )
     _categories(found, columns)
     brand = _best(text, "products", "brand", found.taken, lambda column: column.length < 60)
@@ -142,7 +145,7 @@ def product_columns(columns: Columns, sold: set[str]) -> Found:
     for field, fits in (
         (
             "price",
-            lambda column: _is_number(column) and sum(value < 0 for value in column.numbers) < 0.02 * column.rows,
+            _is_price,
         ),
         ("rating_count", _is_number),
         ("rating_mean", lambda column: _is_number(column) and max(column.numbers, default=0) <= MOST_RATING),
@@ -203,10 +206,10 @@ def _timestamp(columns: Columns, found: Found) -> str:
     return best
 
 
-def _ids_by_value(ids: Columns, found: Found, products: set[str]) -> None:
+def _ids_by_value(ids: Columns, found: Found, products: set[str], *, need_product: bool) -> None:
     """Find the user and the product where no name says which column they are."""
     free = [name for name in ids if name not in found.taken and len(ids[name].counts) > 1]
-    if "product_id" not in found.fields and free:
+    if "product_id" not in found.fields and free and need_product:
         known = max(free, key=lambda name: _overlap(ids[name], products))
         if _overlap(ids[known], products) > 0.2:
             product = known
@@ -322,6 +325,10 @@ def _overlap(column: Column, ids: set[str]) -> float:
 
 def _is_number(column: Column) -> bool:
     return column.is_plain and column.number_share >= NUMERIC
+
+
+def _is_price(column: Column) -> bool:
+    return _is_number(column) and sum(value < 0 for value in column.numbers) < 0.02 * column.rows
 
 
 def _is_text(column: Column) -> bool:

@@ -12,7 +12,8 @@ from tfrs_shop.own_data.names import MISSING, event_word
 from tfrs_shop.own_data.times import Times, times_of
 
 MOST_TYPES = 40
-SEPARATORS = (" > ", ">", "|", "/", " - ", "::", ";", ".", "\\", ",", "»", "→")
+SURE_SEPARATORS = (" > ", " / ", " » ", " → ")
+SEPARATORS = (*SURE_SEPARATORS, ">", "|", "/", " - ", "::", ";", ".", "\\", ",", "»", "→")
 
 
 class Column:
@@ -120,8 +121,10 @@ class Column:
         for separator in SEPARATORS:
             paths = [text.split(separator) for text in self.counts if separator in text]
             share = sum(self.counts[text] for text in self.counts if separator in text) / len(texts)
-            if share < (0.2 if separator in SEPARATORS[:3] else 0.5):
+            if share < (0.2 if separator in SURE_SEPARATORS else 0.5):
                 continue
+            if separator in SURE_SEPARATORS:
+                return separator
             # A path has fewer first levels than paths, and no empty level.
             firsts = {path[0] for path in paths}
             spaces = sum(level != level.strip() for path in paths for level in path)

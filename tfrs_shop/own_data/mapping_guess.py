@@ -17,6 +17,7 @@ TIMES = {"timestamp", "on_sale_from", "on_sale_to"}
 NUMBERS = {field.name for fields in TABLES.values() for field in fields if field.kind in ("float", "int")}
 # Below this share, rows without a user are bad rows; above it, they are a way of the shop's to say "a guest".
 FEW = 0.002
+NUMBER_NAMES = {"id", "no", "nr", "number", "phone", "tel", "mobile", "zip", "postcode", "row", "index"}
 
 
 def events_mapping(sample: Sample, columns: Columns, found: Found, has_products: bool) -> TableMapping:
@@ -66,14 +67,16 @@ def products_mapping(sample: Sample, columns: Columns, found: Found, *, from_eve
 
 def users_mapping(sample: Sample, columns: Columns, found: Found) -> TableMapping:
     """Return the mapping of a table of users: which attributes are numbers, and which are none."""
-    numeric, ignored = [], []
+    numeric: list[str] = []
+    ignored: list[str] = []
     for name, column in columns.items():
         if name in found.taken or not column.values:
             continue
         if column.is_plain and column.number_share > 0.99 and not isinstance(column.values[0], bool):
             if len(column.counts) <= 12:
                 continue
-            (ignored if column.unique > 0.95 and column.whole_share == 1 and column.rows > 50 else numeric).append(name)
+            number_of_somebody = column.unique > 0.95 and NUMBER_NAMES.intersection(words_of(name))
+            (ignored if number_of_somebody else numeric).append(name)
         elif column.is_grouped or (column.unique > 0.5 and len(column.counts) > 50) or len(column.counts) > 2000:
             ignored.append(name)
     if ignored:
@@ -86,8 +89,13 @@ def users_mapping(sample: Sample, columns: Columns, found: Found) -> TableMappin
     return dataclasses.replace(mapping, numeric=numeric, ignore=ignored, missing=missing)
 
 
-def target_events(columns: Columns, found: Found) -> list[str]:
-    """Return the event types to learn from where some must not be, else none (which means the default)."""
+def target_events(columns: Columns, found: Found, skip: str) -> list[str]:
+    """Return the event types to learn from where some must not be, else none (which means the default).
+
+    Args:
+        columns, found: of the events.
+        skip: what matches the event types that are left out.
+    """
     if "event_type" not in found.fields:
         return []
     column = columns[found.fields["event_type"][0]]
@@ -95,9 +103,9 @@ def target_events(columns: Columns, found: Found) -> list[str]:
     if not against:
         return []
     ours = Counter({column.event_types.get(value, value): count for value, count in column.counts.items()})
-    return [
-        name for name, _ in ours.most_common() if name not in NO_TARGETS and name not in against and "," not in name
-    ]
+    skipped = {value for value in column.counts if skip and re.fullmatch(skip, value)}
+    unfit = {*NO_TARGETS, *against, *skipped}
+    return [name for name, _ in ours.most_common() if name not in unfit and "," not in name]
 
 
 def as_yaml(mapping: TableMapping) -> dict[str, Any]:
@@ -207,6 +215,6 @@ def _skips(columns: Columns, found: Found, types: dict[str, str], constants: dic
     if never:
         skips["event_type"] = "|".join(re.escape(value) for value in never)
         found.guessed.append(
-            f"Events of type {', '.join(never)} are of no product and are left out on purpose (events: skip: event_type)."
+            f"Events of type {', '.join(never)} are of no product and are left out (events: skip: event_type)."
         )
     return skips

@@ -91,14 +91,15 @@ PREFIXES = {
     "users": (),
 }
 # What only a table of people, or only a catalogue, has: it tells which of the two has a column called "id".
-OF_USERS = frozenset(
+_OF_USERS = (
     "age gender sex city country state zip zipcode postcode email phone birthday birthdate dateofbirth firstname "
     "lastname surname occupation segment loyalty signupdate signedup registered registeredat income language alter "
-    "geschlecht stadt land membership clubmemberstatus newsletter".split()
+    "geschlecht stadt land membership clubmemberstatus newsletter"
 )
+OF_USERS = frozenset(_OF_USERS.split())
 
 _TYPES = {
-    "view": "view views viewed viewing pv pageview pageviewed productview productviewed viewitem viewproduct detailview "
+    "view": "view views viewed viewing pv pageview pageviewed productview viewitem viewproduct detailview "
     "viewcontent browse browsed visit visited open opened see seen look ansicht angesehen screenview",
     "click": "click clicks clicked clk productclick selectitem itemclick klick tap",
     "favorite": "favorite favourite favorites fav favs favorited wishlist addtowishlist like liked likes save saved "
@@ -164,10 +165,11 @@ def likeness(name: str, table: str, field: str) -> float:
     return best
 
 
-_TELLING = frozenset(
+_TELLING_WORDS = (
     "price preis title description category genre genres brand manufacturer rating query quantity qty timestamp "
-    "asin sku userid itemid productid customerid sessionid visitorid stars datetime keyword".split()
+    "asin sku userid itemid productid customerid sessionid visitorid stars datetime keyword"
 )
+_TELLING = frozenset(_TELLING_WORDS.split())
 
 
 def event_word(value: str) -> str:

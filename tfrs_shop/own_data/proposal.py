@@ -100,7 +100,7 @@ class Proposal:
     def mapping_yaml(self) -> str:
         """Return the text of the mapping file."""
         files = ", ".join(table.sample.name for table in self.tables.values())
-        tables = {"description": f"Proposed by tfrs-shop init for {files}"}
+        tables: dict[str, Any] = {"description": f"Proposed by tfrs-shop init for {files}"}
         tables |= {name: settings for name in TABLES if (settings := as_yaml(getattr(self.mapping, name)))}
         return (
             "# Which column of your files is which field; docs/mappings.md says what else can be said here.\n"
@@ -172,7 +172,8 @@ def propose(files: list[str], known: dict[str, list[str]]) -> Proposal:
     for name, table in tables.items():
         if table.sample.reading.header:
             tables[name] = _with_header(name, table)
-    if "events" not in tables and tables.pop("users", None):
+    if "events" not in tables and "users" in tables:
+        del tables["users"]
         left_out.append("The users' file is not used: profiles are of use only with events.")
     return _proposal(tables, left_out)
 
@@ -262,13 +263,13 @@ def _proposal(tables: dict[str, Table], left_out: list[str]) -> Proposal:
         parts["products"] = products_mapping(products.sample, products.columns, products.found, from_events=False)
     if events:
         parts["events"] = events_mapping(events.sample, events.columns, events.found, products is not None)
-        targets = target_events(events.columns, events.found)
+        targets = target_events(events.columns, events.found, parts["events"].skip.get("event_type", ""))
         if not products and "product_id" in events.found.fields:
             of_products = wide_columns(events.columns, events.found)
             parts["products"] = products_mapping(events.sample, events.columns, of_products, from_events=True)
     if users:
         parts["users"] = users_mapping(users.sample, users.columns, users.found)
-    mapping = Mapping(**parts)
+    mapping = Mapping("", *(parts.get(name, TableMapping()) for name in TABLES))
 
     catalogue = None
     if products:
@@ -327,7 +328,7 @@ def _flags(
     if not {"title", "brand"} & text.keys():
         flags += ["--text_encoder", "none"]
         guessed.append(
-            "Products have no title, so their text is not encoded (--text_encoder none), and search by text will not work."
+            "Products have no title, so no text is encoded (--text_encoder none), and search by text will not work."
         )
     elif size.products > MOST_TEXTS:
         hours = size.products / TEXTS_A_SECOND / 3600

@@ -72,14 +72,11 @@ class Sample:
     def renamed(self, names: dict[str, str]) -> "Sample":
         """Return the sample of files without a header, whose columns now have other names."""
         header = [names.get(name, name) for name in self.reading.header]
-        rows: list[Row] = [
-            (
-                path,
-                number,
-                {names.get(name, name): value for name, value in row.items()} if isinstance(row, dict) else row,
-            )
-            for path, number, row in self.rows
-        ]
+
+        def named(row: dict[str, Any] | RowError) -> dict[str, Any] | RowError:
+            return row if isinstance(row, RowError) else {names.get(name, name): row[name] for name in row}
+
+        rows: list[Row] = [(path, number, named(row)) for path, number, row in self.rows]
         reading = dataclasses.replace(self.reading, header=header)
         return dataclasses.replace(self, reading=reading, columns=header, rows=rows)
 
@@ -163,7 +160,8 @@ def _chosen(files: list[str]) -> list[str]:
 
 
 def _draw(group: Sample) -> None:
-    dice, drawn = random.Random(SEED), []
+    dice = random.Random(SEED)
+    drawn: list[Row] = []
     group.rows, group.read = [], 0
     try:
         for row in group.all_rows():
@@ -183,8 +181,9 @@ def _draw(group: Sample) -> None:
     if not group.read:
         raise UserError(f"{group.files[0]}: no rows; give a file that has some.")
     if not group.good_rows():
-        path, number, error = group.rows[0]
-        raise UserError(f"{path}: no row can be read, the first (row {number}) because it is {error.reason}.")  # type: ignore[union-attr]
+        path, number, problem = group.rows[0]
+        reason = problem.reason if isinstance(problem, RowError) else ""
+        raise UserError(f"{path}: no row can be read, the first (row {number}) because it is {reason}.")
 
 
 def reading_of(path: str) -> TableMapping:

@@ -21,9 +21,7 @@ def training_settings(size: Size, whole: bool) -> str:
         "# (docs/configuration.md).",
     ]
     if not size.events:
-        return (
-            "\n".join([*head[:0], "# A catalogue without events: the defaults (docs/configuration.md).", "{}"]) + "\n"
-        )
+        return "# A catalogue without events: the defaults (docs/configuration.md).\n{}\n"
     if not whole or size.events >= LARGE:
         lines = [
             "training:",

@@ -48,9 +48,10 @@ class Times:
 
 def times_of(found: Iterable[Any]) -> Times | None:
     """Return how the values `found` are read as times, or None where they are none."""
-    distinct = list(dict.fromkeys(found))[:LOOKED_AT]
-    if not distinct or any(isinstance(value, list | dict | bool) for value in distinct):
+    found = list(found)
+    if not found or any(isinstance(value, list | dict | bool) for value in found):
         return None
+    distinct = list(dict.fromkeys(found))[:LOOKED_AT]
     if all(isinstance(value, date) for value in distinct):
         return Times(1.0, days_only=not any(isinstance(value, datetime) for value in distinct))
     texts = [str(value).strip() for value in distinct]
