@@ -8,8 +8,10 @@ import ast
 import csv
 import gzip
 import io
+import itertools
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from typing import IO, Any
@@ -24,6 +26,8 @@ from tfrs_shop.mapping import TableMapping
 # A cell larger than this is a broken quote, not data.
 LARGEST_CELL = 4 * 1024 * 1024
 _ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
+
+_BETWEEN = re.compile(r"[\s,]*")
 
 NumberedRow = tuple[int, dict[str, Any] | RowError]
 
@@ -141,11 +145,15 @@ def _csv_rows(path: str, mapping: TableMapping) -> Iterator[NumberedRow]:
 
 def _json_rows(path: str) -> Iterator[NumberedRow]:
     with _open_text(path) as text:
-        for number, line in enumerate(text, 1):
+        line_number = 1
+        while (start := text.read(1)).isspace():
+            line_number += start == "\n"
+        if start == "[":
+            yield from _array_rows(text)
+            return
+        for number, line in enumerate(itertools.chain([start + text.readline()], text), line_number):
             if not line.strip():
                 continue
-            if number == 1 and line.lstrip().startswith("["):
-                raise FileError("is one JSON array; write JSON lines instead: one object a line.")
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
@@ -154,6 +162,33 @@ def _json_rows(path: str) -> Iterator[NumberedRow]:
                     yield number, RowError("", "not JSON", str(error))
                     continue
             yield number, row if isinstance(row, dict) else RowError("", "not a JSON object", shown(row))
+
+
+def _array_rows(text: IO[str]) -> Iterator[NumberedRow]:
+    """Yield the elements of the JSON array that `text` holds after its bracket, numbered from 1, a megabyte at a time.
+
+    Raises:
+        FileError: the array is broken or cut off, so that nobody knows where the next element begins.
+    """
+    decoder, number, read, place = json.JSONDecoder(), 0, "", 0
+    while True:
+        place = _BETWEEN.match(read, place).end()  # type: ignore[union-attr]
+        if read.startswith("]", place):
+            return
+        problem = "it ends"
+        try:
+            row, end = decoder.raw_decode(read, place)
+        except (ValueError, RecursionError) as error:
+            end, problem = len(read), str(error)
+        if end == len(read):
+            # An element that ends where the text does may go on in what is not read yet.
+            more = text.read(1 << 20) if len(read) - place < LARGEST_CELL else ""
+            if not more:
+                raise FileError(f"is no whole JSON array: after element {number}: {problem}; get the file again.")
+            read, place = read[place:] + more, 0
+            continue
+        number, place = number + 1, end
+        yield number, row if isinstance(row, dict) else RowError("", "not a JSON object", shown(row))
 
 
 def _python_literal(line: str) -> Any:

@@ -1,4 +1,4 @@
-"""`tfrs-shop init`: which file is which table, which column which field, and what is said of files that cannot be used."""
+"""`tfrs-shop init`: which file is which table, which column which field, and what is said of unusable files."""
 
 import csv
 import gzip
@@ -120,14 +120,16 @@ def test_tables_are_told_apart_in_a_directory_and_what_is_none_is_left_out(in_fo
     write_jsonl(in_folder / "raw" / "items.jsonl.gz", catalogue(product="id"))
     people = [{"id": f"u{place}", "age": 20 + place, "city": "Oslo", "email": f"{place}@x.org"} for place in range(60)]
     write_csv(in_folder / "raw" / "people.csv", people)
-    (in_folder / "raw" / "notes.json").write_text("[1]")
+    (in_folder / "raw" / "notes.json").write_text("[1, 2]")
     found = propose(["raw"], {})
     assert {name: table.sample.files for name, table in found.tables.items()} == {
         "events": ["raw/2024-01.csv", "raw/2024-02.csv"],
         "products": ["raw/items.jsonl.gz"],
         "users": ["raw/people.csv"],
     }
-    assert found.left_out == ["raw/notes.json: is one JSON array; write JSON lines instead: one object a line."]
+    assert found.left_out == [
+        "raw/notes.json: no row can be read, the first (row 1) because it is not a JSON object: 1."
+    ]
     assert (found.mapping.users.numeric, found.mapping.users.ignore) == (["age"], ["email"])
     assert sorted(feature.name for feature in can_be_planned(found, in_folder).profile) == [
         "profile_age",
