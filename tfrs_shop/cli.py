@@ -164,8 +164,9 @@ def export(
     from tfrs_shop.run import load_run
     from tfrs_shop.signatures import Serving
 
+    tell = progress(quiet, json_file)
     model, shop_data, _ = load_run(run, data)
-    version = run_export(model, shop_data, output, index, Serving(k, exclude), progress(quiet, json_file))
+    version = run_export(model, shop_data, output, index, Serving(k, exclude), tell)
     write_result(json_file, _about_bundle(version))
 
 
@@ -203,10 +204,11 @@ def inspect(
     from tfrs_shop.inspection import inspect as run
     from tfrs_shop.inspection import report as text_of
 
+    tell = progress(quiet)
     about = run(bundle)
     write_result(json_file, about)
     if json_file is None or json_file.name != "-":
-        progress(quiet)(text_of(about))
+        tell(text_of(about))
 
 
 @app.command(context_settings=PASS_ON, add_help_option=False)
