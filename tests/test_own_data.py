@@ -10,8 +10,10 @@ import pytest
 import yaml
 from preprocess_support import write_csv, write_jsonl
 
+from pipelines import values
 from pipelines.options import parse_flags
 from pipelines.plan import plan
+from pipelines.values import RowError
 from tfrs_shop.config import load_config
 from tfrs_shop.errors import UserError
 from tfrs_shop.mapping import load_mapping
@@ -382,3 +384,25 @@ def test_the_proposal_is_plain_data(in_folder):
     assert about["tables"]["events"]["check"]["kept"] == 300
     assert about["commands"][0].startswith("tfrs-shop preprocess --events ./log.csv --mapping ")
     assert about["size"]["users"] == 20
+
+
+# --- what the mapping language has for it ---
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("12,5", 12.5), ("1.234,50", 1234.5), ("-3", -3.0), ("1.234.567", 1234567.0)]
+)
+def test_decimal_commas_are_read(text, number):
+    assert values.number("price", text, decimal=",") == number
+
+
+@pytest.mark.parametrize("text", ["1.5", "12.34,5", "1,2,3", ",5", "x"])
+def test_what_is_no_number_with_a_decimal_comma_is_refused(text):
+    with pytest.raises(RowError, match="not a number"):
+        values.number("price", text, decimal=",")
+
+
+def test_nanoseconds_are_told_by_their_size():
+    assert values.time("timestamp", "1569888000000000000") == 1569888000000
+    assert values.time("timestamp", "1569888000000000000", unit="ns") == 1569888000000
+    assert values.time("timestamp", "1569888000000000") == 1569888000000
