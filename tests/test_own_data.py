@@ -406,3 +406,29 @@ def test_nanoseconds_are_told_by_their_size():
     assert values.time("timestamp", "1569888000000000000") == 1569888000000
     assert values.time("timestamp", "1569888000000000000", unit="ns") == 1569888000000
     assert values.time("timestamp", "1569888000000000") == 1569888000000
+
+
+def test_searches_alone_need_a_catalogue_and_nan_is_no_value(in_folder):
+    rows = [
+        {"user_id": f"u{place % 9}", "query": f"blue mug {place % 5}", "time": row["time"]}
+        for place, row in enumerate(log())
+    ]
+    write_jsonl(in_folder / "searches.jsonl", rows)
+    assert refusal("searches.jsonl") == (
+        "./searches.jsonl: holds searches and no products; give the file of the products too."
+    )
+    odd = [{**row, "price": float("nan")} for row in catalogue(product="product_id")]
+    odd[3]["product_id"] = float("nan")
+    write_jsonl(in_folder / "p.jsonl", odd)
+    found = propose(["searches.jsonl", "p.jsonl"], {})
+    assert found.mapping.events.constants == {"event_type": "search"}
+    assert dict(found.tables["products"].check.reasons) == {"product_id not an id": 1}
+
+
+def test_a_catalogue_without_header_or_names_is_read_by_its_values(in_folder):
+    rows = catalogue()
+    with open("things.csv", "w", newline="") as stream:
+        csv.writer(stream).writerows([row["product"], row["title"], row["price"]] for row in rows)
+    found = propose([], {"products": ["things.csv"]})
+    assert found.mapping.products.header[:2] == ["product_id", "title"]
+    assert found.tables["products"].check.kept == len(rows)

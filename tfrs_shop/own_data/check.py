@@ -142,7 +142,7 @@ def _first(raw: dict[str, Any], columns: tuple[str, ...]) -> str:
     for column in columns:
         value = raw.get(column)
         if value is not None and value != "":
-            if isinstance(value, float) and value == int(value):
+            if isinstance(value, float) and value.is_integer():
                 value = int(value)
             return str(value).strip()
     return ""

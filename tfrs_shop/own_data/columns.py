@@ -112,7 +112,15 @@ def product_columns(columns: Columns, sold: set[str]) -> Found:
             found.guessed.append(f"product_id is {known}, since its values are those of the events' products.")
     else:
         named = _best(ids, "products", "product_id", set(), bonus=lambda column: 50 * column.unique)
-        _take(found, named or next((name for name in ids if plain(name) == "id"), ""), "product_id")
+        named = named or next((name for name in ids if plain(name) == "id"), "")
+        _take(found, named, "product_id")
+        unique = [name for name in ids if ids[name].unique > 0.98]
+        if unique and not named:
+            _take(found, unique[0], "product_id")
+            found.guessed.append(
+                f"product_id is {unique[0]}, whose values differ in all rows; name another column under products: "
+                "columns: product_id."
+            )
     text = {name: column for name, column in columns.items() if _is_text(column)}
     _take(found, _best(text, "products", "title", found.taken), "title")
     if "title" not in found.fields:

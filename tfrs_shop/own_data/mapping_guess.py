@@ -20,7 +20,7 @@ FEW = 0.002
 NUMBER_NAMES = {"id", "no", "nr", "number", "phone", "tel", "mobile", "zip", "postcode", "row", "index"}
 
 
-def events_mapping(sample: Sample, columns: Columns, found: Found, has_products: bool) -> TableMapping:
+def events_mapping(sample: Sample, columns: Columns, found: Found) -> TableMapping:
     """Return the mapping of the events table, and add to ``found.guessed`` what a person should look at."""
     mapping = _mapping("events", sample, columns, found)
     constants, types = {}, {}
@@ -34,6 +34,9 @@ def events_mapping(sample: Sample, columns: Columns, found: Found, has_products:
             f"No column says what a user did, so every row is taken as '{kind}'; "
             "another word can be given under events: constants: event_type."
         )
+    times = columns[found.fields["timestamp"][0]].times if "timestamp" in found.fields else None
+    if times and times.days_only and "position" not in found.fields:
+        found.guessed.append("Times are whole days, so events of one day are ordered as they stand in the file.")
     negative = ""
     if "quantity" in found.fields and any(value < 0 for value in columns[found.fields["quantity"][0]].numbers):
         negative = "return"

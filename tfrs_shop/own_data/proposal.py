@@ -213,6 +213,8 @@ def _find(tables: dict[str, Table]) -> None:
         _need(events, "user_id", "events")
         if not {"product_id", "query"} & events.found.fields.keys():
             _need(events, "product_id", "events")
+        if not products and "product_id" not in events.found.fields:
+            raise UserError(f"{events.sample.name}: holds searches and no products; give the file of the products too.")
         if not {"timestamp", "position"} & events.found.fields.keys():
             raise UserError(
                 f"{events.sample.name}: no column looks like a time or like a position, so a user's events have no "
@@ -262,7 +264,7 @@ def _proposal(tables: dict[str, Table], left_out: list[str]) -> Proposal:
     if products:
         parts["products"] = products_mapping(products.sample, products.columns, products.found, from_events=False)
     if events:
-        parts["events"] = events_mapping(events.sample, events.columns, events.found, products is not None)
+        parts["events"] = events_mapping(events.sample, events.columns, events.found)
         targets = target_events(events.columns, events.found, parts["events"].skip.get("event_type", ""))
         if not products and "product_id" in events.found.fields:
             of_products = wide_columns(events.columns, events.found)
