@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipelines import values
 from tfrs_shop.errors import UserError
 from tfrs_shop.mapping import Mapping, load_mapping, shipped_mappings
 
@@ -55,3 +56,9 @@ def test_an_unknown_mapping_suggests_the_nearest_shipped_one():
 )
 def test_a_mistake_in_a_mapping_is_told_with_its_place(tmp_path, text, message):
     assert refusal(tmp_path, text).startswith(message)
+
+
+def test_a_time_format_may_have_a_zone(tmp_path):
+    (tmp_path / "m.yaml").write_text("events: {timestamp_formats: ['%a %b %d %H:%M:%S %z %Y']}", encoding="utf-8")
+    formats = load_mapping(str(tmp_path / "m.yaml")).events.timestamp_formats
+    assert values.time("timestamp", "Wed Mar 22 11:37:04 -0700 2017", formats) == 1490207824000

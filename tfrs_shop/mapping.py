@@ -7,7 +7,7 @@ under the names of ``tfrs_shop.schema``.
 
 import dataclasses
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -70,7 +70,8 @@ class TableMapping:
                 raise ValueError(f"skip: {field}: {pattern!r} is not a regular expression ({error}).") from None
         for form in self.timestamp_formats:
             try:
-                datetime.strptime(datetime(2001, 12, 31, 23, 59, 58).strftime(form), form)
+                # With a zone, or a format that has one would be refused.
+                datetime.strptime(datetime(2001, 12, 31, 23, 59, 58, tzinfo=timezone.utc).strftime(form), form)
             except ValueError as error:
                 raise ValueError(f"timestamp_formats: {form!r} is not a strptime format ({error}).") from None
         if len(self.delimiter) > 1:

@@ -42,7 +42,9 @@ def event_columns(columns: Columns, products: set[str]) -> Found:
     _take(found, _event_type(columns), "event_type")
     _take(found, _timestamp(columns, found), "timestamp")
     ids = {name: column for name, column in columns.items() if column.looks_like_an_id and column.filled > 0.2}
-    _take(found, _best(ids, "events", "user_id", found.taken), "user_id")
+    # Google Analytics' users are called 1234567890.1234567890.
+    named = _best(columns, "events", "user_id", found.taken, lambda column: column.may_be_an_id and column.filled > 0.2)
+    _take(found, named, "user_id")
     listed = _best(ids, "events", "product_id", found.taken, bonus=lambda column: 200 * _overlap(column, products))
     _take(found, listed, "product_id")
     # A log of searches has no products.

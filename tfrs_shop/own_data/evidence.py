@@ -12,8 +12,8 @@ from tfrs_shop.own_data.names import MISSING, event_word
 from tfrs_shop.own_data.times import Times, times_of
 
 MOST_TYPES = 40
-SURE_SEPARATORS = (" > ", " / ", " » ", " → ")
-SEPARATORS = (*SURE_SEPARATORS, ">", "|", "/", " - ", "::", ";", ".", "\\", ",", "»", "→")
+SURE_SEPARATORS = (" > ", " / ", " » ", " → ", "|", ">")
+SEPARATORS = (*SURE_SEPARATORS, "/", " - ", "::", ";", ".", "\\", ",", "»", "→")
 
 
 class Column:
@@ -93,13 +93,16 @@ class Column:
         return times_of(self.values) if self.is_plain else None
 
     @cached_property
-    def looks_like_an_id(self) -> bool:
-        """Whether the values may be ids: short, without spaces for the most part, and no fractions."""
+    def may_be_an_id(self) -> bool:
+        """Whether the values are short, and without spaces for the most part."""
         if not self.is_plain or any(isinstance(value, bool) for value in self.values) or self.length > 64:
             return False
-        texts = [str(value) for value in self.values]
-        spaced = sum(text.count(" ") > 1 for text in texts) / len(texts)
-        return spaced < 0.1 and not (self.number_share > 0.9 and self.whole_share < 0.9)
+        return sum(str(value).count(" ") > 1 for value in self.values) < 0.1 * len(self.values)
+
+    @cached_property
+    def looks_like_an_id(self) -> bool:
+        """Whether the values look like ids whatever the name: they may be, and are no fractions."""
+        return self.may_be_an_id and not (self.number_share > 0.9 and self.whole_share < 0.9)
 
     @cached_property
     def event_types(self) -> dict[str, str]:

@@ -84,7 +84,7 @@ def users_mapping(sample: Sample, columns: Columns, found: Found) -> TableMappin
             ignored.append(name)
     if ignored:
         found.guessed.append(
-            f"Of the users, {', '.join(ignored)} tell nearly everybody apart and are left out (users: ignore)."
+            f"No attributes are made of {', '.join(ignored)}: nearly every user has another value (users: ignore)."
         )
     mapping = _mapping("users", sample, columns, found, extra=[name for name in columns if name not in ignored])
     # Of a membership, "none" is a value.
