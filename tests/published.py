@@ -187,29 +187,3 @@ def esci(folder, products):
     path = folder / "shopping_queries_dataset_products.parquet"
     pyarrow.parquet.write_table(pyarrow.table({**columns, "product_locale": ["us"] * len(products)}), path)
     return [path]
-
-
-def simulated_wide(folder, events, products):
-    """A semicolon file of a German shop with a mark at its start: events and product fields in the same rows."""
-    by_id = {product["product_id"]: product for product in products}
-    words = {"view": "Ansicht", "click": "Klick", "cart": "Warenkorb", "purchase": "Kauf", "favorite": "Merkzettel"}
-    lines = [
-        {
-            "Kundennummer": event["user_id"],
-            "Artikelnummer": event["product_id"],
-            "Ereignis": words[event["event_type"]],
-            "Zeitpunkt": moment(event["timestamp"]).strftime("%d.%m.%Y %H:%M:%S"),
-            "Bezeichnung": by_id[event["product_id"]]["title"],
-            "Kategorie": " / ".join(by_id[event["product_id"]]["category"]),
-            "Marke": by_id[event["product_id"]]["brand"],
-            "Preis": f"{by_id[event['product_id']]['price']:.2f}".replace(".", ","),
-        }
-        for event in events
-        if event["event_type"] in words
-    ]
-    path = folder / "export.csv"
-    with open(path, "w", encoding="utf-8-sig", newline="") as stream:
-        writer = csv.DictWriter(stream, list(lines[0]), delimiter=";")
-        writer.writeheader()
-        writer.writerows(lines)
-    return [path]
