@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 from apache_beam.ml.inference.base import ModelHandler, RunInference
 
+from pipelines import progress
 from pipelines.kept import FromCache
 
 if TYPE_CHECKING:
@@ -31,13 +32,16 @@ class TextModelHandler(ModelHandler[str, tuple[str, list[float]], Any]):
 
         from tfrs_shop.text import encode_texts
 
+        progress.NOW.begin_encoding()
         return functools.partial(encode_texts, handles=self.handles, sequence_length=self.sequence_length)
 
     def run_inference(
         self, batch: Sequence[str], model: Any, inference_args: dict[str, Any] | None = None
     ) -> Iterable[tuple[str, list[float]]]:
         """Return ``(text, vector)`` for each text of `batch`."""
-        return zip(batch, model(list(batch)).tolist(), strict=True)
+        vectors = model(list(batch)).tolist()
+        progress.NOW.encoded += len(batch)
+        return zip(batch, vectors, strict=True)
 
     def batch_elements_kwargs(self) -> dict[str, Any]:
         """Return large batches: texts of like length are encoded together within one."""
@@ -78,6 +82,7 @@ class EncodeTexts(beam.PTransform):
     def _encoded(self, texts: Any) -> Any:
         return (
             texts
+            | "CountTexts" >> beam.Map(progress.found_text).with_output_types(str)
             | "Spread" >> beam.Reshuffle()
             | "Bert" >> RunInference(TextModelHandler(self.handles, self.sequence_length))
         )

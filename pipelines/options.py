@@ -44,6 +44,14 @@ class PreprocessOptions(PipelineOptions):
         )
         parser.add_argument("--text_preprocessor", default="", help="Its preprocessor: a TF-Hub handle or path.")
         parser.add_argument("--text_length", type=int, default=32, help="Word pieces that are read of a text.")
+        parser.add_argument("--quiet", action="store_true", help="Print nothing but errors.")
+        parser.add_argument(
+            "--json",
+            nargs="?",
+            const="-",
+            metavar="FILE",
+            help="Write the counts as JSON; without FILE, or with -, to stdout.",
+        )
 
 
 def parse_flags(arguments: list[str]) -> tuple[PreprocessOptions, PipelineOptions]:

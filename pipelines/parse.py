@@ -13,6 +13,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
+from pipelines import progress
 from pipelines.files import one_line
 from pipelines.row_parser import RowParser
 from pipelines.rows import FileError, read_rows
@@ -60,6 +61,7 @@ class ReadFiles(beam.DoFn):
             rows = read_rows(path, self.mapping)
             while pack := list(islice(rows, PACK)):
                 read += len(pack)
+                progress.NOW.rows += len(pack)
                 for number, row in pack:
                     if isinstance(row, RowError):
                         yield TaggedOutput("rejected", rejection(self.table, path, number, row))

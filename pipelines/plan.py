@@ -118,7 +118,7 @@ def _unused_columns(columns: Columns, mapping: Mapping) -> list[str]:
         present = {name for names in by_file.values() for name in names}
         for field, mapped in getattr(mapping, table).columns.items():
             names = [mapped] if isinstance(mapped, str) else mapped
-            if not present.intersection(names):
+            if names and not present.intersection(names):
                 near = suggest(names[0], present)
                 notes.append(
                     f"Note: no file of --{table} has the mapping's column {' or '.join(names)} ({field}).{near}"

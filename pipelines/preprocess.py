@@ -16,19 +16,21 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult
 
-from pipelines import graph, outcome
+from pipelines import graph, outcome, progress
 from pipelines.command import exit_code
 from pipelines.directory import REJECTED, output_directory, write_manifest
 from pipelines.files import one_line
 from pipelines.options import parse_flags, usage
 from pipelines.plan import Say, plan
 from pipelines.write import PARTS, read_facts
+from tfrs_shop import output
 from tfrs_shop.errors import UserError
 from tfrs_shop.manifest import SPLITS, Manifest
 
@@ -87,13 +89,14 @@ def run_graph(options: PipelineOptions, build: Callable[[beam.Pipeline], Any]) -
 
 @contextlib.contextmanager
 def signs_of_life(say: Say) -> Iterator[None]:
-    """Say every ten seconds that the job is still running."""
+    """Say every ten seconds that the job is still running, and how far it is."""
+    progress.begin()
     started = time.monotonic()
     over = threading.Event()
 
     def beat() -> None:
         while not over.wait(SECONDS_BETWEEN_SIGNS):
-            say(f"  ... Beam is working, {time.monotonic() - started:.0f} s so far")
+            say(progress.NOW.line(time.monotonic() - started))
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -110,7 +113,14 @@ def main(arguments: list[str] | None = None) -> int:
     if "--help" in arguments or "-h" in arguments:
         print(usage())
         return 0
-    return exit_code(lambda say: run(arguments, say=say))
+    return exit_code(lambda _: _command(arguments))
+
+
+def _command(arguments: list[str]) -> None:
+    options, _ = parse_flags(arguments)
+    json_file = Path(options.json) if options.json else None
+    manifest = run(arguments, say=output.progress(options.quiet, json_file))
+    output.write_result(json_file, {"data": options.output, **manifest.counts})
 
 
 if __name__ == "__main__":

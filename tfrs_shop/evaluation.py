@@ -1,6 +1,5 @@
 """Evaluation: every product ranked for every held-out target, nothing sampled, ties broken against the model."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from tfrs_shop.metrics.ranking import CUTOFFS, per_example, ranking_metrics
 from tfrs_shop.metrics.slices import debiased_recall, slice_metrics
 from tfrs_shop.metrics.uncertainty import intervals, paired_test
 from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.output import write_result
 from tfrs_shop.run import load_run, read_run
 from tfrs_shop.transitions import mix
 
@@ -57,7 +57,7 @@ def evaluate(
         UserError: the split has no examples.
     """
     started = time.monotonic()
-    ranked = rank_split(model, data, split, exclude_seen)
+    ranked = rank_split(model, data, split, exclude_seen, say)
     seconds = time.monotonic() - started
     say(f"Ranked {data.catalogue.size:,} products for {len(ranked.ranks):,} targets in {seconds:.1f} s.")
     result = {
@@ -77,7 +77,7 @@ def evaluate(
     if shuffled:
         result["ties_shuffled"] = shuffled
     if other is not None:
-        result["compared"] = compare(ranked, rank_split(other, data, split, exclude_seen))
+        result["compared"] = compare(ranked, rank_split(other, data, split, exclude_seen, say))
     return result
 
 
@@ -240,14 +240,7 @@ def write_json(path: str | Path, result: dict[str, Any]) -> None:
     Raises:
         UserError: it cannot be written there.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"--json {path}: cannot be written ({error.strerror}).") from None
+    write_result(Path(path), result)
 
 
 def _shown(value: Any) -> str:

@@ -14,6 +14,7 @@ from tfrs_shop.dataset import ShopData, read_records
 from tfrs_shop.errors import UserError
 from tfrs_shop.metrics.pairs import sampled_negatives
 from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.output import Pace, Say
 
 LIST_LENGTH = 100
 NEGATIVES_SEED = 17
@@ -49,13 +50,15 @@ class Ranked:
     predicted_rating: np.ndarray
 
 
-def rank_split(model: ShopModel, data: ShopData, split: str, exclude_seen: bool) -> Ranked:
-    """Rank all products for each example of `split`.
+def rank_split(
+    model: ShopModel, data: ShopData, split: str, exclude_seen: bool, say: Say = lambda line: None
+) -> Ranked:
+    """Rank all products for each example of `split`; `say` takes a line of progress.
 
     Raises:
         UserError: the split has no examples.
     """
-    return SplitRanker(model, data, split, exclude_seen).rank()
+    return SplitRanker(model, data, split, exclude_seen).rank(say)
 
 
 class SplitRanker:
@@ -76,6 +79,7 @@ class SplitRanker:
         self.model, self.exclude_seen = model, exclude_seen
         self.length = min(LIST_LENGTH, data.catalogue.size)
         self.judge_pairs = model.config.ranking.weight > 0 and data.catalogue.size > 1
+        self.targets = data.manifest.counts["examples"][split]
         self.train_count = data.catalogue.train_count
         self.batches = data.evaluation_batches(split, model.config.towers.max_history).cache()
         # Whatever the size of the last batch and the longest history of each.
@@ -83,15 +87,17 @@ class SplitRanker:
         signature = [width, self.batches.element_spec, tf.TensorSpec([None], tf.int32)]
         self._compiled = tf.function(self._answers, input_signature=signature)
 
-    def rank(self) -> Ranked:
-        """Return what the model makes of the split now."""
+    def rank(self, say: Say = lambda line: None) -> Ranked:
+        """Return what the model makes of the split now; `say` takes a line of progress."""
         vectors = self.model.product_vectors()
         random = np.random.default_rng(NEGATIVES_SEED)
         columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(Ranked)}
         waiting: collections.deque[Future[np.ndarray]] = collections.deque()
+        pace = Pace("targets ranked", self.targets, say)
         # NumPy's partition lets go of Python's lock, so that TensorFlow scores the next batch meanwhile.
         with ThreadPoolExecutor(THREADS) as threads:
             for rows in self.batches:
+                pace(sum(map(len, columns["ranks"])))
                 others = rows["label"]
                 if self.judge_pairs:
                     others = sampled_negatives(others.numpy(), self.train_count, random)

@@ -69,6 +69,7 @@ def export(
         say(f"Building the index: {index}.")
         queries = sample_queries(shop, user_ids, vectors)
         shop.retrieval.index, recall = build_index(index, vectors[1:], queries, shop.retrieval.most)
+        say("Saving the graph with its signatures.")
         questions = Questions(shop, data)
         signatures = questions.signatures()
         tf.saved_model.save(
@@ -82,6 +83,7 @@ def export(
         extra = staging / EXTRA
         extra.mkdir()
         write_source(extra, model, data)
+        say("Asking the bundle its warm-up and golden requests.")
         _write_requests(extra, questions, signatures, data.catalogue, user_ids)
         about = {
             "format": "tfrs_shop bundle",

@@ -7,7 +7,7 @@ under the names of ``tfrs_shop.schema``.
 
 import dataclasses
 import re
-from datetime import datetime
+from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -35,13 +35,15 @@ class TableMapping:
         negative_quantity: the event type of a row with a quantity below zero (such as ``return``), whose
             quantity then becomes positive; "" rejects such rows.
         timestamp_formats: ``strptime`` formats tried before ISO 8601 and numbers since 1970.
-        timestamp_unit: unit of numeric times; ``auto`` tells seconds, milliseconds and microseconds by their size.
+        timestamp_unit: unit of numeric times; ``auto`` tells seconds, milli-, micro- and nanoseconds by their size.
+        decimal: what stands before the decimals of a number; with a comma, points group thousands.
         category_separator: what stands between the levels of a category given as one text.
         from_events: products only: the rows are event rows, so a product comes many times, and of each field the
             value seen most often counts; without it a second row of a product is rejected. (Where no products
             file is given, the catalogue is read out of the events files so.)
         numeric: users only: attributes that are numbers, not categories. Each makes a number feature, which is
             stored, and a bucket feature, which the model reads.
+        ignore: users only: columns that are no attributes, such as names and addresses.
     """
 
     columns: Columns = dataclasses.field(default_factory=dict)
@@ -53,10 +55,12 @@ class TableMapping:
     event_types: dict[str, str] = dataclasses.field(default_factory=dict)
     negative_quantity: str = ""
     timestamp_formats: list[str] = dataclasses.field(default_factory=list)
-    timestamp_unit: Literal["auto", "s", "ms", "us"] = "auto"
+    timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
+    decimal: Literal[".", ","] = "."
     category_separator: str = " > "
     from_events: bool = False
     numeric: list[str] = dataclasses.field(default_factory=list)
+    ignore: list[str] = dataclasses.field(default_factory=list)
 
     def __post_init__(self) -> None:
         for field, pattern in self.skip.items():
@@ -66,7 +70,8 @@ class TableMapping:
                 raise ValueError(f"skip: {field}: {pattern!r} is not a regular expression ({error}).") from None
         for form in self.timestamp_formats:
             try:
-                datetime.strptime(datetime(2001, 12, 31, 23, 59, 58).strftime(form), form)
+                # With a zone, or a format that has one would be refused.
+                datetime.strptime(datetime(2001, 12, 31, 23, 59, 58, tzinfo=timezone.utc).strftime(form), form)
             except ValueError as error:
                 raise ValueError(f"timestamp_formats: {form!r} is not a strptime format ({error}).") from None
         if len(self.delimiter) > 1:
