@@ -69,7 +69,7 @@ def export(
         say(f"Building the index: {index}.")
         queries = sample_queries(shop, user_ids, vectors)
         shop.retrieval.index, recall = build_index(index, vectors[1:], queries, shop.retrieval.most)
-        questions = Questions(shop)
+        questions = Questions(shop, model, data)
         signatures = questions.signatures()
         tf.saved_model.save(
             questions,

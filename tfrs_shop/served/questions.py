@@ -10,6 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrs_shop.dataset import ShopData
+from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.served.behavior import PredictBehavior
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
@@ -22,12 +25,20 @@ class Questions(tf.Module):
 
     Args:
         shop: with its index.
+        model: trained.
+        data: which it was trained on.
     """
 
-    def __init__(self, shop: ServedShop):
+    def __init__(self, shop: ServedShop, model: ShopModel, data: ShopData):
         super().__init__(name="questions")
         self.shop = shop
-        self.all: list[Question] = [Recommend(shop), RecommendFiltered(shop), Similar(shop), Rank(shop)]
+        self.all: list[Question] = [
+            Recommend(shop),
+            RecommendFiltered(shop),
+            Similar(shop),
+            Rank(shop),
+            PredictBehavior(shop, model, data),
+        ]
 
     def signatures(self) -> dict[str, Any]:
         """Return signature name to concrete function."""

@@ -116,6 +116,10 @@ class ServedShop(tf.Module):
 
     def query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` after the last event of each row."""
+        return self.queries(rows)[:, -1]
+
+    def queries(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return the query vectors ``[batch, history, width]`` after each event of each row."""
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
         inputs = {
@@ -129,8 +133,17 @@ class ServedShop(tf.Module):
         if self.query_tower.behavior_text is not None:
             titles = tf.gather(self.text_vectors, history)
             inputs["text_vectors"] = tf.where(history[..., None] > 0, titles, inputs["query_vectors"])
-        query = self.query_tower(inputs, training=False)[:, -1]
-        return tf.math.l2_normalize(query, 1) if self.normalize else query
+        queries = self.query_tower(inputs, training=False)
+        return tf.math.l2_normalize(queries, 2) if self.normalize else queries
+
+    def ratings(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tf.Tensor:
+        """Return the ratings ``[batch, products]`` float32 that are expected of users for ``products``."""
+        history = rows["history_product"]
+        known = tf.cast(history > 0, tf.float32)[..., None]
+        past = {"index": tf.gather(self.id_rows, history), "vector": tf.gather(self.vectors, history) * known}
+        past["rating"] = rows["history_rating"]
+        asked = {"index": tf.gather(self.id_rows, products), "vector": tf.gather(self.vectors, products)}
+        return self.rating_head(asked, past)
 
     def next_products(self, rows: dict[str, tf.Tensor], limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the chances and the likeliest allowed products to be the next, ``[batch, k]``, best first."""
