@@ -38,7 +38,7 @@ def jd(work: Path) -> Path:
     """Return the data directory of jd_micro_behavior, split by user."""
     raw, events = SHARED / "jd_micro_behavior", work / "jd-events.csv"
     jd_events(raw / "events.csv.gz", events)
-    cuts = ["--validation_from", JD_DAYS[1][1], "--test_from", JD_DAYS[2][1], "--max_history", "120"]
+    cuts = ["--validation_from", JD_DAYS[1][1], "--test_from", JD_DAYS[2][1], "--max_history", "240"]
     return _preprocessed(work / "jd", events, raw / "products.jsonl.gz", "--split", "time", *cuts)
 
 

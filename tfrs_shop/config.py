@@ -164,6 +164,21 @@ class BehaviorConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class IntentConfig:
+    """The intent head: the category and the purpose of a query, learnt from what happened after it.
+
+    Attributes:
+        weight: of its loss; it shares nothing with the towers. 0 leaves it untrained.
+    """
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"intent: weight {self.weight} must be at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
 class TransitionConfig:
     """The transition graph that is mixed with the model's scores.
 
@@ -239,6 +254,7 @@ class Config:
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
     behavior: BehaviorConfig = dataclasses.field(default_factory=BehaviorConfig)
+    intent: IntentConfig = dataclasses.field(default_factory=IntentConfig)
     transitions: TransitionConfig = dataclasses.field(default_factory=TransitionConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)

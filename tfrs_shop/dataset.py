@@ -68,7 +68,8 @@ class ShopData:
             ``label_event_type`` are ``[length]`` int32, 0 padded; ``history_rating`` and ``label_rating`` are
             ``[length]`` float32, NaN where there is none; ``history_timestamp`` is ``[length]`` int64 milliseconds, -1
             where it is not known; ``history_purchase_follows`` is ``[length]`` int64, whether a purchase comes after
-            the event in its session, -1 where it is not known; ``profile`` is ``[attributes]`` int32 (one column of zeros where users have none).
+            the event in its session, -1 where it is not known; ``profile`` is ``[attributes]`` int32 (one column of
+            zeros where users have none).
         """
         tables = self.tables  # made here, and not inside the traced function
 

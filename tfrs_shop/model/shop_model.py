@@ -12,6 +12,7 @@ from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
 from tfrs_shop.model.behavior_head import Behavior, BehaviorHead, behavior_tasks
+from tfrs_shop.model.intent_head import IntentHead
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
@@ -87,6 +88,7 @@ class ShopModel(tfrs.Model):
             if config.behavior.weight and tasks
             else None
         )
+        self.intent_head = IntentHead(len(values["category"]), name="intent_head") if tasks.category else None
         if config.training.xla and not self.full_softmax:
             raise UserError(
                 "training.xla: only the full softmax can be compiled, and this catalogue or these settings have "
@@ -180,6 +182,8 @@ class ShopModel(tfrs.Model):
                 inputs, queries, products, history_vectors, training
             )
         loss += behavior_loss
+        if training and self.intent_head is not None and self.intent_head.examples:
+            loss += self.config.intent.weight * self.intent_head.loss(training)
         return loss / _replicas() if training else loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

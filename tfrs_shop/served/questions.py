@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.behavior import PredictBehavior
+from tfrs_shop.served.intent import QueryIntent
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
@@ -38,6 +39,7 @@ class Questions(tf.Module):
             Similar(shop),
             Rank(shop),
             PredictBehavior(shop, model, data),
+            QueryIntent(model, data),
         ]
 
     def signatures(self) -> dict[str, Any]:
