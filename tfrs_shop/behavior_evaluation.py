@@ -74,4 +74,4 @@ def last_behavior(model: ShopModel, vectors: tf.Tensor, rows: dict[str, tf.Tenso
     history = rows["history_product"]
     known = tf.cast(history > 0, tf.float32)[..., None]
     queries = model.query_vectors(rows, tf.gather(vectors, history) * known)
-    return model.behavior(rows, queries).last(), tf.gather(model.behavior_head.tasks.leaf, history)
+    return model.behavior(rows, queries).last(), tf.gather(model.leaf_category, history)

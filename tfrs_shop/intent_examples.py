@@ -67,7 +67,7 @@ def training_intents(data: ShopData) -> list[Intent]:
 
 def held_out_intents(data: ShopData, split: str) -> list[Intent]:
     """Return what the events of a split by time tell of the queries in it; training saw none of these events."""
-    cuts = [data.manifest.split["validation_from"], data.manifest.split["test_from"], math.inf]
+    cuts: list[float] = [data.manifest.split["validation_from"], data.manifest.split["test_from"], math.inf]
     start, end = cuts[:2] if split == "validation" else cuts[1:]
     newest: dict[bytes, list[Step]] = {}
     for user, events in _records_of_users(data, split):

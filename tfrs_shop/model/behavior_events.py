@@ -14,6 +14,8 @@ DECAYS = (0.6, 0.85, 0.97)
 NEWEST = 3
 AGE_BUCKETS = 10
 GAP_BUCKETS = 32
+# The last bucket of less than half an hour (2,047 seconds).
+SESSION_GAP = 12
 # Share of training histories whose times are not shown: a request comes without any.
 HIDDEN_TIMES = 0.3
 
@@ -35,8 +37,8 @@ class BehaviorEvents(tf_keras.layers.Layer):
 
     An event is its type, its category, the time since the event before, and when and in which type its product and its
     category were last met. A position sees its newest events one by one, all of them as traces that fade at several
-    rates, and how often each type happened, in all and to the product at hand: what a logistic regression would be
-    given, and embeddings.
+    rates, and how often each type happened: in all, to the product at hand, in its category, and since the last half
+    hour without events. That is what a logistic regression would be given, and embeddings.
 
     Args:
         event_types: number of event types.
@@ -82,9 +84,8 @@ class BehaviorEvents(tf_keras.layers.Layer):
         topic = self.category(categories) * present(categories, tf.float32) / 0.02
         events = tf.concat([about, topic], 2) * present(kinds, tf.float32)
         happened = tf.one_hot(kinds - 1, self.event_types)
-        same = (products[:, :, None] == products[:, None]) & (products > 0)[:, None]
-        of_product = tf.linalg.band_part(tf.cast(same, tf.float32), -1, 0)
-        counts = [tf.cumsum(happened, 1), tf.matmul(of_product, happened)]
+        alike = [_equal(products), _equal(categories), _equal(session_numbers(codes["gap"]))]
+        counts = [tf.cumsum(happened, 1), *(tf.matmul(so_far, happened) for so_far in alike)]
         newest = [tf.pad(events, [[0, 0], [age, 0], [0, 0]])[:, : tf.shape(events)[1]] for age in range(NEWEST)]
         traces = [faded(events, decay) for decay in DECAYS]
         return events, tf.concat([*newest, *traces, *(tf.math.log1p(count) for count in counts)], 2)
@@ -124,6 +125,21 @@ def gap_buckets(timestamp: tf.Tensor) -> tf.Tensor:
     passed = tf.reshape(timestamp - before, [-1])
     buckets = 1 + tf.reshape(tf.searchsorted(most, passed), tf.shape(timestamp))
     return tf.where((timestamp >= 0) & (before >= 0), buckets, 0)
+
+
+def session_numbers(gaps: tf.Tensor) -> tf.Tensor:
+    """Return ``[batch, history]`` int32 from 1: one more after each half hour without events, as far as is known.
+
+    Args:
+        gaps: ``[batch, history]`` int32 of `gap_buckets`.
+    """
+    return 1 + tf.cumsum(tf.cast(gaps > SESSION_GAP, tf.int32), 1)
+
+
+def _equal(values: tf.Tensor) -> tf.Tensor:
+    """Return ``[batch, history, history]`` float32: whether the second event came up to the first, and is of its value."""
+    same = (values[:, :, None] == values[:, None]) & (values > 0)[:, None]
+    return tf.linalg.band_part(tf.cast(same, tf.float32), -1, 0)
 
 
 def faded(events: tf.Tensor, decay: float) -> tf.Tensor:

@@ -12,7 +12,7 @@ from tfrs_shop.config import BehaviorConfig
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.behavior_events import BehaviorEvents
 
-DROPOUT = 0.3
+DROPOUT = 0.1
 QUERY_WIDTH, CATEGORY_WIDTH = 16, 32
 IMPOSSIBLE = -1e9
 RARELY = -2.0  # logit of the chance of a purchase before anything is learnt
@@ -98,7 +98,10 @@ class Behavior(NamedTuple):
 
 
 class BehaviorHead(tf_keras.layers.Layer):
-    """A hidden layer over the events (`BehaviorEvents`) and the query vector, and an output for each question.
+    """Hidden layers over the events (`BehaviorEvents`) and the query vector, and an output for each question.
+
+    Types and purchases are read from the events linearly too (wide and deep, Cheng et al., DLRS 2016): much of what is
+    rare is told by a count.
 
     The next category is one of the history's, or any: a mixture of a pointer to the events before and a softmax over
     the vocabulary (as pointer-sentinel, Merity et al., ICLR 2017, and RepeatNet, Ren et al., AAAI 2019), since most of
@@ -124,6 +127,7 @@ class BehaviorHead(tf_keras.layers.Layer):
         usual = np.log(np.clip(tasks.type_share[1:], 1e-4, 1.0))
         self.event_type = dense(len(usual), bias_initializer=tf.constant_initializer(usual), name="event_type")
         self.purchase = dense(1, bias_initializer=tf.constant_initializer(RARELY), name="purchase")
+        self.wide = dense(len(usual) + 1, use_bias=False, kernel_initializer="zeros", name="wide")
         self.topic = dense(CATEGORY_WIDTH, name="topic")
         self.asked, self.key = dense(CATEGORY_WIDTH, name="asked"), dense(CATEGORY_WIDTH, name="key")
         self.repeat = dense(1, name="repeat")
@@ -152,10 +156,11 @@ class BehaviorHead(tf_keras.layers.Layer):
         pointed = tf.matmul(self.asked(state), self.key(events), transpose_b=True) / CATEGORY_WIDTH**0.5
         pointed += tf.gather(self.by_age, tf.maximum(place[:, None] - place[None], 0))[None]
         known = (rows["history_category"] > 0)[:, None] & (place[:, None] >= place[None])[None]
+        wide = self.wide(positions)
         any_known = tf.reduce_any(known, 2)
         return Behavior(
-            self.event_type(state) + self.no_target,
-            self.purchase(state)[..., 0],
+            self.event_type(state) + wide[..., 1:] + self.no_target,
+            self.purchase(state)[..., 0] + wide[..., 0],
             self.topic(state),
             tf.nn.log_softmax(tf.where(known, pointed, IMPOSSIBLE)),
             tf.where(any_known, self.repeat(state)[..., 0], IMPOSSIBLE),

@@ -83,11 +83,10 @@ class ShopModel(tfrs.Model):
         )
         self.task_weights = TaskWeights([ranking.behavior_weight] * kinds + [ranking.rating_weight], name="tasks")
         tasks = behavior_tasks(data)
-        self.behavior_head = (
-            BehaviorHead(config.behavior, tasks, config.towers.max_history, name="behavior_head")
-            if config.behavior.weight and tasks
-            else None
-        )
+        self.behavior_head = None
+        if config.behavior.weight and tasks:
+            self.behavior_head = BehaviorHead(config.behavior, tasks, config.towers.max_history, name="behavior_head")
+        self.leaf_category = tf.constant(tasks.leaf)
         self.intent_head = IntentHead(len(values["category"]), name="intent_head") if tasks.category else None
         if config.training.xla and not self.full_softmax:
             raise UserError(
@@ -294,18 +293,19 @@ class ShopModel(tfrs.Model):
 
     def behavior(self, rows: dict[str, tf.Tensor], queries: tf.Tensor, training: bool = False) -> Behavior:
         """Return what the behaviour head says at every position, given the query vectors there."""
+        assert self.behavior_head is not None
         return self.behavior_head(self._with_categories(rows), tf.stop_gradient(queries), training=training)
 
     def _behavior_loss(self, inputs: dict[str, tf.Tensor], queries: tf.Tensor, training: bool) -> tf.Tensor:
         if self.behavior_head is None:
             return tf.constant(0.0)
         rows = self._with_categories(inputs)
-        rows["label_category"] = tf.gather(self.behavior_head.tasks.leaf, inputs["label"])
+        rows["label_category"] = tf.gather(self.leaf_category, inputs["label"])
         said = self.behavior_head(rows, tf.stop_gradient(queries), training=training)
         return self.config.behavior.weight * self.behavior_head.loss(said, rows)
 
     def _with_categories(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {**rows, "history_category": tf.gather(self.behavior_head.tasks.leaf, rows["history_product"])}
+        return {**rows, "history_category": tf.gather(self.leaf_category, rows["history_product"])}
 
     def _ranking_loss(
         self,

@@ -81,10 +81,11 @@ class PredictBehavior(tf.Module):
         return self._answer(rows)
 
     def _answer(self, rows: dict[str, tf.Tensor]) -> Answer:
+        assert self.head is not None
         products = rows["history_product"]
         rows["history_category"] = tf.gather(self.leaf, products)
         said = self.head(rows, self.shop.queries(rows), training=False).last()
-        answer = {}
+        answer: Answer = {}
         tasks = self.head.tasks
         if tasks.event_type:
             chances = tf.gather(tf.nn.softmax(said.event_type), [place - 1 for place in self.targets], axis=1)

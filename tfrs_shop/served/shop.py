@@ -143,6 +143,7 @@ class ServedShop(tf.Module):
         past = {"index": tf.gather(self.id_rows, history), "vector": tf.gather(self.vectors, history) * known}
         past["rating"] = rows["history_rating"]
         asked = {"index": tf.gather(self.id_rows, products), "vector": tf.gather(self.vectors, products)}
+        assert self.rating_head is not None
         return self.rating_head(asked, past)
 
     def next_products(self, rows: dict[str, tf.Tensor], limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
