@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from pipelines.sessions import purchase_follows, session_keys
-from tfrs_shop.behavior_evaluation import behavior_metrics
+from tfrs_shop.behavior_evaluation import behavior_metrics, last_behavior
 from tfrs_shop.config import BehaviorConfig
 from tfrs_shop.model.behavior_events import BehaviorEvents, gap_buckets, last_met
 from tfrs_shop.model.behavior_head import BehaviorHead, BehaviorTasks
@@ -140,3 +140,23 @@ def test_evaluation_judges_what_the_split_tells_of(trained) -> None:
     for task in metrics.values():
         assert 0.5 < task["auc"] <= 1.0
         assert set(task) >= {"log_loss", "ece", "examples"}
+
+
+def test_the_served_answer_is_the_heads_and_an_unknown_user_gets_one(trained, bundle) -> None:
+    model, data = trained
+    loaded = tf.saved_model.load(str(bundle))
+    user = data.users()["user_id"][0]
+    said = loaded.signatures["predict_behavior_for_user"](user_id=tf.constant([user, b"nobody"]))
+    # The head itself, on the user's stored history.
+    rows = loaded.shop.users.rows(loaded.shop.users.lookup(tf.constant([user])))
+    behavior, history = last_behavior(model, model.product_vectors(), rows)
+    chances = tf.nn.softmax(behavior.event_type).numpy()[0]
+    kinds = dict(zip(data.values["event_type"], chances, strict=True))
+    found = dict(zip(said["event_type"].numpy()[0], said["event_type_probability"].numpy()[0], strict=True))
+    assert found == pytest.approx({kind: kinds[kind] for kind in found}, abs=1e-4)
+    assert set(kinds) - set(found) == {b"search", b"return"}
+    categories = np.sort(model.behavior_head.category_chances(behavior, history).numpy()[0])[::-1]
+    assert said["category_probability"].numpy()[0] == pytest.approx(categories[:5], abs=1e-4)
+    assert said["purchase_probability"].numpy()[0] == pytest.approx(tf.sigmoid(behavior.purchase).numpy()[0], abs=1e-4)
+    assert all(np.isfinite(value).all() for value in said.values() if value.dtype == tf.float32)
+    assert {"rating", "purchase_probability", "category"} <= set(said)

@@ -39,6 +39,9 @@ def test_the_signatures_are_narrow(signatures) -> None:
         "recommend_for_history_filtered": {"history_product_id", "history_event_type"} | limits,
         "similar": {"product_id"},
         "rank": {"user_id", "candidate_product_id"},
+        "predict_behavior": {"history_product_id", "history_event_type"},
+        "predict_behavior_for_user": {"user_id"},
+        "query_intent": {"query"},
     }
 
 

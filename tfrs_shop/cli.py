@@ -297,6 +297,17 @@ def query_predict_behavior(
     _show_named(client.predict_behavior(_split(history), _split(event_types), user), as_json)
 
 
+@query_app.command("intent")
+def query_intent(
+    query: Annotated[str, typer.Argument(help="What a shopper types.")],
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Show which category a query is about, and what it is for."""
+    _show_named(_client(url, model).query_intent(query), as_json)
+
+
 @query_app.command("status")
 def query_status(url: Url = "http://127.0.0.1:8501", model: Model = "shop") -> None:
     """Show the versions of the model and their states."""

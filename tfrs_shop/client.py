@@ -122,6 +122,11 @@ class ShopClient:
         named = outputs if isinstance(outputs, dict) else {"purchase_probability": outputs}
         return {name: rows[0] for name, rows in named.items()}
 
+    def query_intent(self, query: str) -> dict[str, Any]:
+        """Return the categories and the purposes of a query, likeliest first: the outputs of ``query_intent``."""
+        outputs = self.predict(request_body("query_intent", {"query": [query]}))["outputs"]
+        return {name: rows[0] for name, rows in outputs.items()}
+
     def answers(self, signature: str, inputs: dict[str, list[Any]]) -> list[Answer]:
         """Ask `signature` for one row, and return its products; places that the server left empty are dropped."""
         outputs = self.predict(request_body(signature, inputs))["outputs"]

@@ -51,8 +51,8 @@ def evaluate(
         other: a model on the same data to test against.
 
     Returns:
-        Flat keys (``recall@10``, ...), and by parts ``intervals``, ``slices``, ``ranking``, ``behavior`` (of what can be
-        learnt), where clock times tie ``ties_shuffled``, and with `other` ``compared``; see ``docs/evaluation.md``.
+        Flat keys (``recall@10``, ...), and by parts ``intervals``, ``slices``, ``ranking``, ``behavior`` (of what can
+        be learnt), where clock times tie ``ties_shuffled``, and with `other` ``compared``; see ``docs/evaluation.md``.
 
     Raises:
         UserError: the split has no examples.

@@ -137,7 +137,7 @@ def session_numbers(gaps: tf.Tensor) -> tf.Tensor:
 
 
 def _equal(values: tf.Tensor) -> tf.Tensor:
-    """Return ``[batch, history, history]`` float32: whether the second event came up to the first, and is of its value."""
+    """Return ``[batch, history, history]`` float32: whether the second event has the first's value and is not later."""
     same = (values[:, :, None] == values[:, None]) & (values > 0)[:, None]
     return tf.linalg.band_part(tf.cast(same, tf.float32), -1, 0)
 
