@@ -4,7 +4,7 @@ The behaviour head, trained by ``tfrs-shop train``, beside a Markov chain on the
 regression, on four sets (``benchmarks.behavior_data``): the next event's type and category on taobao_behavior and a
 simulated shop, a purchase in the rest of the session on the simulated shop and, given the session's first half, on
 jd_micro_behavior; and the rating head beside the mean of user and product means on amazon_reviews_2023. All read the
-same histories; whatever is chosen is chosen on the validation split. Writes ``bench-results/behavior.json``.
+same histories (``benchmarks.intent``: the same queries); whatever is chosen is chosen on the validation split. Writes ``bench-results/behavior.json``.
 """
 
 import argparse
@@ -56,6 +56,15 @@ def measure_next(run: str) -> dict[str, Any]:
 
     model, data, _ = load_run(run)
     return measured(model, data, {})
+
+
+def measure_simulated(run: str) -> dict[str, Any]:
+    """Return what `measure_next` does, and the metrics of query intent."""
+    from benchmarks.intent import measure_intent
+    from tfrs_shop.run import load_run
+
+    model, data, _ = load_run(run)
+    return measured(model, data, {}) | {f"query {task}": found for task, found in measure_intent(model, data).items()}
 
 
 def measure_halves(run: str) -> dict[str, Any]:
@@ -227,7 +236,7 @@ def lines_of(result: dict[str, Any]) -> Iterator[str]:
 SETS: dict[str, tuple[Callable[[Path], Path], Callable[[str], dict[str, Any]]]] = {
     "taobao": (behavior_data.taobao, measure_next),
     "jd": (behavior_data.jd, measure_halves),
-    "simulated": (behavior_data.simulated, measure_next),
+    "simulated": (behavior_data.simulated, measure_simulated),
     "reviews": (behavior_data.reviews, measure_ratings),
 }
 

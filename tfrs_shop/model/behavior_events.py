@@ -61,8 +61,8 @@ class BehaviorEvents(tf_keras.layers.Layer):
         }
         self.category = embedding(categories + 1, CATEGORY_WIDTH, "category")
 
-    def call(self, rows: dict[str, tf.Tensor], training: bool | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return events ``[batch, history, event width]`` and positions ``[batch, history, width]``, both float32.
+    def call(self, rows: dict[str, tf.Tensor], training: bool | None = None) -> tuple[tf.Tensor, ...]:
+        """Return events, positions, and of the positions what is plain to read, ``[batch, history, ...]`` float32.
 
         Args:
             rows: ``history_product``, ``history_event_type``, ``history_category`` ``[batch, history]`` int32, and
@@ -86,9 +86,16 @@ class BehaviorEvents(tf_keras.layers.Layer):
         happened = tf.one_hot(kinds - 1, self.event_types)
         alike = [_equal(products), _equal(categories), _equal(session_numbers(codes["gap"]))]
         counts = [tf.cumsum(happened, 1), *(tf.matmul(so_far, happened) for so_far in alike)]
-        newest = [tf.pad(events, [[0, 0], [age, 0], [0, 0]])[:, : tf.shape(events)[1]] for age in range(NEWEST)]
+        newest = [_earlier(events, age) for age in range(NEWEST)]
         traces = [faded(events, decay) for decay in DECAYS]
-        return events, tf.concat([*newest, *traces, *(tf.math.log1p(count) for count in counts)], 2)
+        exact = [
+            *(_earlier(happened, age) for age in range(NEWEST)),
+            *(_earlier(tf.one_hot(codes["gap"], GAP_BUCKETS), age) for age in range(2)),
+            *(tf.one_hot(codes[f"{name}_met_age"], AGE_BUCKETS) for name in ("product", "category")),
+            *(tf.math.log1p(count) for count in counts),
+        ]
+        plain = tf.concat(exact, 2)
+        return events, tf.concat([*newest, *traces, plain], 2), plain
 
     def _gaps(self, rows: dict[str, tf.Tensor], training: bool | None) -> tf.Tensor:
         if "history_timestamp" not in rows:
@@ -125,6 +132,11 @@ def gap_buckets(timestamp: tf.Tensor) -> tf.Tensor:
     passed = tf.reshape(timestamp - before, [-1])
     buckets = 1 + tf.reshape(tf.searchsorted(most, passed), tf.shape(timestamp))
     return tf.where((timestamp >= 0) & (before >= 0), buckets, 0)
+
+
+def _earlier(values: tf.Tensor, age: int) -> tf.Tensor:
+    """Return, at each position of ``values`` ``[batch, history, width]``, those of `age` events before."""
+    return tf.pad(values, [[0, 0], [age, 0], [0, 0]])[:, : tf.shape(values)[1]]
 
 
 def session_numbers(gaps: tf.Tensor) -> tf.Tensor:

@@ -147,7 +147,7 @@ class BehaviorHead(tf_keras.layers.Layer):
             queries: ``[batch, history, width]`` float32 query vectors.
             training: whether dropout is on.
         """
-        events, positions = self.events(rows, training=training)
+        events, positions, plain = self.events(rows, training=training)
         queries = self.query(self.dropout(tf.cast(queries, tf.float32), training=training))
         state = self.hidden(self.dropout(tf.concat([positions, queries], 2), training=training))
         state = self.dropout(self.hidden2(self.dropout(state, training=training)), training=training)
@@ -156,7 +156,7 @@ class BehaviorHead(tf_keras.layers.Layer):
         pointed = tf.matmul(self.asked(state), self.key(events), transpose_b=True) / CATEGORY_WIDTH**0.5
         pointed += tf.gather(self.by_age, tf.maximum(place[:, None] - place[None], 0))[None]
         known = (rows["history_category"] > 0)[:, None] & (place[:, None] >= place[None])[None]
-        wide = self.wide(positions)
+        wide = self.wide(plain)
         any_known = tf.reduce_any(known, 2)
         return Behavior(
             self.event_type(state) + wide[..., 1:] + self.no_target,
