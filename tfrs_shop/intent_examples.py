@@ -71,7 +71,7 @@ def held_out_intents(data: ShopData, split: str) -> list[Intent]:
     start, end = cuts[:2] if split == "validation" else cuts[1:]
     newest: dict[bytes, list[Step]] = {}
     for user, events in _records_of_users(data, split):
-        if len(events) > len(newest.get(user, [])) or events[-1].time > newest[user][-1].time:
+        if user not in newest or events[-1].time >= newest[user][-1].time:
             newest[user] = events
     namer = NamedCategories(data)
     return [
@@ -106,12 +106,12 @@ class NamedCategories:
     def named(self, query: bytes) -> int:
         """Return the category that `query` names, 0 where no product has a word of it."""
         if query not in self.known:
-            score: collections.Counter[int] = collections.Counter()
+            score: dict[int, float] = collections.defaultdict(float)
             for word in set(words(query.decode("utf-8", "replace"))):
                 for place in self.places.get(word, ()):
                     if self.of_place[place]:
                         score[place] += self.weight[word] ** 2
-            best = max(score, key=lambda place: (score[place] / self.length[place], -place), default=0)
+            best = max(score, key=lambda found: (score[found] / self.length[found], -found), default=0)
             self.known[query] = int(self.of_place[best])
         return self.known[query]
 

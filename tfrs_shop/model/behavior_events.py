@@ -32,6 +32,22 @@ class Met(NamedTuple):
     kind: tf.Tensor
 
 
+class Events(NamedTuple):
+    """What is read of a history, ``[batch, history, ...]`` float32 each.
+
+    Attributes:
+        events: each event by itself.
+        plain: at each position, numbers that a linear model can use.
+        behavior: at each position, those and embeddings of all but the categories.
+        topic: at each position, embeddings of the categories.
+    """
+
+    events: tf.Tensor
+    plain: tf.Tensor
+    behavior: tf.Tensor
+    topic: tf.Tensor
+
+
 class BehaviorEvents(tf_keras.layers.Layer):
     """Reads a left-padded history into a vector at every position, of what was known there.
 
@@ -61,8 +77,8 @@ class BehaviorEvents(tf_keras.layers.Layer):
         }
         self.category = embedding(categories + 1, CATEGORY_WIDTH, "category")
 
-    def call(self, rows: dict[str, tf.Tensor], training: bool | None = None) -> tuple[tf.Tensor, ...]:
-        """Return events, positions, and of the positions what is plain to read, ``[batch, history, ...]`` float32.
+    def call(self, rows: dict[str, tf.Tensor], training: bool | None = None) -> "Events":
+        """Return what is read.
 
         Args:
             rows: ``history_product``, ``history_event_type``, ``history_category`` ``[batch, history]`` int32, and
@@ -80,14 +96,11 @@ class BehaviorEvents(tf_keras.layers.Layer):
             "gap": self._gaps(rows, training),
         }
         # Embeddings start small; a head that reads them wants units.
-        about = tf.add_n([self.tables[name](code) for name, code in codes.items()]) / 0.02
+        about = tf.add_n([self.tables[name](code) for name, code in codes.items()]) / 0.02 * present(kinds, tf.float32)
         topic = self.category(categories) * present(categories, tf.float32) / 0.02
-        events = tf.concat([about, topic], 2) * present(kinds, tf.float32)
         happened = tf.one_hot(kinds - 1, self.event_types)
         alike = [_equal(products), _equal(categories), _equal(session_numbers(codes["gap"]))]
         counts = [tf.cumsum(happened, 1), *(tf.matmul(so_far, happened) for so_far in alike)]
-        newest = [_earlier(events, age) for age in range(NEWEST)]
-        traces = [faded(events, decay) for decay in DECAYS]
         exact = [
             *(_earlier(happened, age) for age in range(NEWEST)),
             *(_earlier(tf.one_hot(codes["gap"], GAP_BUCKETS), age) for age in range(2)),
@@ -95,7 +108,7 @@ class BehaviorEvents(tf_keras.layers.Layer):
             *(tf.math.log1p(count) for count in counts),
         ]
         plain = tf.concat(exact, 2)
-        return events, tf.concat([*newest, *traces, plain], 2), plain
+        return Events(tf.concat([about, topic], 2), plain, tf.concat([_read(about), plain], 2), _read(topic))
 
     def _gaps(self, rows: dict[str, tf.Tensor], training: bool | None) -> tf.Tensor:
         if "history_timestamp" not in rows:
@@ -132,6 +145,12 @@ def gap_buckets(timestamp: tf.Tensor) -> tf.Tensor:
     passed = tf.reshape(timestamp - before, [-1])
     buckets = 1 + tf.reshape(tf.searchsorted(most, passed), tf.shape(timestamp))
     return tf.where((timestamp >= 0) & (before >= 0), buckets, 0)
+
+
+def _read(events: tf.Tensor) -> tf.Tensor:
+    """Return, at each position, the newest events one by one, and all of them as traces."""
+    newest = [_earlier(events, age) for age in range(NEWEST)]
+    return tf.concat([*newest, *(faded(events, decay) for decay in DECAYS)], 2)
 
 
 def _earlier(values: tf.Tensor, age: int) -> tf.Tensor:

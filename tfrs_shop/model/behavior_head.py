@@ -12,7 +12,7 @@ from tfrs_shop.config import BehaviorConfig
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.behavior_events import BehaviorEvents
 
-DROPOUT = 0.1
+DROPOUT = 0.2
 QUERY_WIDTH, CATEGORY_WIDTH = 16, 32
 IMPOSSIBLE = -1e9
 RARELY = -2.0  # logit of the chance of a purchase before anything is learnt
@@ -98,10 +98,11 @@ class Behavior(NamedTuple):
 
 
 class BehaviorHead(tf_keras.layers.Layer):
-    """Hidden layers over the events (`BehaviorEvents`) and the query vector, and an output for each question.
+    """Hidden layers over the events (`BehaviorEvents`), and an output for each question.
 
-    Types and purchases are read from the events linearly too (wide and deep, Cheng et al., DLRS 2016): much of what is
-    rare is told by a count.
+    Types and purchases are read from the events linearly too (wide and deep, Cheng et al., DLRS 2016), since much of
+    what is rare is told by a count, and not from the categories or the query vector: by those the head learned by heart
+    which session ended in a purchase. The next category is read from all of it.
 
     The next category is one of the history's, or any: a mixture of a pointer to the events before and a softmax over
     the vocabulary (as pointer-sentinel, Merity et al., ICLR 2017, and RepeatNet, Ren et al., AAAI 2019), since most of
@@ -120,8 +121,8 @@ class BehaviorHead(tf_keras.layers.Layer):
         dense = tf_keras.layers.Dense
         self.events = BehaviorEvents(len(tasks.target_types) - 1, categories, name="events")
         self.query = dense(QUERY_WIDTH, name="query")
-        self.hidden = dense(config.units, tf.nn.gelu, name="hidden")
-        self.hidden2 = dense(config.units, tf.nn.gelu, name="hidden2")
+        self.hidden = [dense(config.units, tf.nn.gelu, name=f"hidden{place}") for place in range(2)]
+        self.topic_hidden = [dense(config.units, tf.nn.gelu, name=f"topic_hidden{place}") for place in range(2)]
         self.dropout = tf_keras.layers.Dropout(DROPOUT)
         # What is usual is where learning starts from.
         usual = np.log(np.clip(tasks.type_share[1:], 1e-4, 1.0))
@@ -147,24 +148,30 @@ class BehaviorHead(tf_keras.layers.Layer):
             queries: ``[batch, history, width]`` float32 query vectors.
             training: whether dropout is on.
         """
-        events, positions, plain = self.events(rows, training=training)
+        read = self.events(rows, training=training)
+        events = read.events
+        behavior = self._state(self.hidden, read.behavior, training)
         queries = self.query(self.dropout(tf.cast(queries, tf.float32), training=training))
-        state = self.hidden(self.dropout(tf.concat([positions, queries], 2), training=training))
-        state = self.dropout(self.hidden2(self.dropout(state, training=training)), training=training)
+        state = self._state(self.topic_hidden, tf.concat([read.behavior, read.topic, queries], 2), training)
         length = tf.shape(events)[1]
         place = tf.range(length)
         pointed = tf.matmul(self.asked(state), self.key(events), transpose_b=True) / CATEGORY_WIDTH**0.5
         pointed += tf.gather(self.by_age, tf.maximum(place[:, None] - place[None], 0))[None]
         known = (rows["history_category"] > 0)[:, None] & (place[:, None] >= place[None])[None]
-        wide = self.wide(plain)
+        wide = self.wide(read.plain)
         any_known = tf.reduce_any(known, 2)
         return Behavior(
-            self.event_type(state) + wide[..., 1:] + self.no_target,
-            self.purchase(state)[..., 0] + wide[..., 0],
+            self.event_type(behavior) + wide[..., 1:] + self.no_target,
+            self.purchase(behavior)[..., 0] + wide[..., 0],
             self.topic(state),
             tf.nn.log_softmax(tf.where(known, pointed, IMPOSSIBLE)),
             tf.where(any_known, self.repeat(state)[..., 0], IMPOSSIBLE),
         )
+
+    def _state(self, layers: list[tf_keras.layers.Layer], read: tf.Tensor, training: bool | None) -> tf.Tensor:
+        for layer in layers:
+            read = layer(self.dropout(read, training=training))
+        return self.dropout(read, training=training)
 
     def category_log_chance(self, said: Behavior, history: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         """Return ``[positions]`` float32: the log of the chance of the category that came.
