@@ -3,8 +3,9 @@
 The behaviour head, trained by ``tfrs-shop train``, beside a Markov chain on the last event and scikit-learn's logistic
 regression, on four sets (``benchmarks.behavior_data``): the next event's type and category on taobao_behavior and a
 simulated shop, a purchase in the rest of the session on the simulated shop and, given the session's first half, on
-jd_micro_behavior; and the rating head beside the mean of user and product means on amazon_reviews_2023. All read the
-same histories (``benchmarks.intent``: the same queries); whatever is chosen is chosen on the validation split. Writes ``bench-results/behavior.json``.
+jd_micro_behavior; and the rating head beside the mean of user and product means on amazon_reviews_2023. All
+read the same histories (``benchmarks.intent``: the same queries), and whatever is chosen is chosen on the validation
+split. Writes ``bench-results/behavior.json``.
 """
 
 import argparse
