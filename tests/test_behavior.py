@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from bundle_support import user_row
 
 from pipelines.sessions import purchase_follows, session_keys
 from tfrs_shop.behavior_evaluation import behavior_metrics, last_behavior
@@ -148,8 +149,7 @@ def test_the_served_answer_is_the_heads_and_an_unknown_user_gets_one(trained, bu
     user = data.users()["user_id"][0]
     said = loaded.signatures["predict_behavior_for_user"](user_id=tf.constant([user, b"nobody"]))
     # The head itself, on the user's stored history.
-    rows = loaded.shop.users.rows(loaded.shop.users.lookup(tf.constant([user])))
-    behavior, history = last_behavior(model, model.product_vectors(), rows)
+    behavior, history = last_behavior(model, model.product_vectors(), user_row(data, 0))
     chances = tf.nn.softmax(behavior.event_type).numpy()[0]
     kinds = dict(zip(data.values["event_type"], chances, strict=True))
     found = dict(zip(said["event_type"].numpy()[0], said["event_type_probability"].numpy()[0], strict=True))
