@@ -17,6 +17,8 @@ QUERY_WIDTH, CATEGORY_WIDTH = 16, 32
 IMPOSSIBLE = -1e9
 RARELY = -2.0  # logit of the chance of a purchase before anything is learnt
 PURCHASE = b"purchase"
+# Adam moves a weight by its learning rate a step at most, and a linear model has far to go: so much faster it goes.
+WIDE_RATE = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +160,7 @@ class BehaviorHead(tf_keras.layers.Layer):
         pointed = tf.matmul(self.asked(state), self.key(events), transpose_b=True) / CATEGORY_WIDTH**0.5
         pointed += tf.gather(self.by_age, tf.maximum(place[:, None] - place[None], 0))[None]
         known = (rows["history_category"] > 0)[:, None] & (place[:, None] >= place[None])[None]
-        wide = self.wide(read.plain)
+        wide = WIDE_RATE * self.wide(read.plain)
         any_known = tf.reduce_any(known, 2)
         return Behavior(
             self.event_type(behavior) + wide[..., 1:] + self.no_target,
