@@ -22,6 +22,7 @@ def full() -> None:
     run_step("benchmarks.cold_start")
     run_step("benchmarks.complements")
     run_step("benchmarks.ratings")
+    run_step("benchmarks.behavior")
     data = RESULTS / "beauty" / "data"
     if data.is_dir():
         run_step("benchmarks.speed", str(data))

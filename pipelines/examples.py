@@ -13,6 +13,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from pipelines.sessions import purchase_follows
 from tfrs_shop.schema import is_target_type
 from tfrs_shop.text.behavior import behavior_text
 
@@ -79,10 +80,13 @@ def user_examples(
         profile: profile feature name to value, the same in each example.
     """
     train_end, held_out = split_events(events, rule)
+    # A training example must not tell of a purchase that is held out; what is held out may tell all.
+    follows = purchase_follows(events, train_end)
     for start, target in training_windows(events[:train_end], rule):
-        yield "train", example(user_id, events, start, target, profile)
+        yield "train", example(user_id, events, start, target, profile, follows)
+    follows = purchase_follows(events, len(events)) if held_out else []
     for split, target in held_out:
-        yield split, example(user_id, events, max(0, target - rule.max_history), target, profile)
+        yield split, example(user_id, events, max(0, target - rule.max_history), target, profile, follows)
 
 
 def training_windows(events: Sequence[dict[str, Any]], rule: SplitRule) -> Iterator[tuple[int, int]]:
@@ -102,13 +106,23 @@ def training_windows(events: Sequence[dict[str, Any]], rule: SplitRule) -> Itera
 
 
 def example(
-    user_id: str, events: Sequence[dict[str, Any]], start: int, target: int, profile: dict[str, Any]
+    user_id: str,
+    events: Sequence[dict[str, Any]],
+    start: int,
+    target: int,
+    profile: dict[str, Any],
+    follows: Sequence[int],
 ) -> dict[str, Any]:
-    """Return the example that asks for ``events[target]`` after ``events[start:target]``."""
+    """Return the example that asks for ``events[target]`` after ``events[start:target]``.
+
+    Args:
+        follows: of `purchase_follows`, for all events before the target at least.
+    """
     asked = events[target]
     return {
         **user_record(user_id, events[:target], target - start, profile),
         "history_offset": start,
+        "history_purchase_follows": follows[start:target],
         "target_product_id": asked["product_id"],
         "target_event_type": asked["event_type"],
         "target_timestamp": asked["timestamp"],

@@ -120,6 +120,10 @@ def test_the_client_reaches_every_signature(server, trained) -> None:
     assert len(client.recommend_for_history(products)) == 5
     assert products[0] not in {answer.product_id for answer in client.similar(products[0])}
     assert {answer.product_id for answer in client.rank(user, products)} == set(products)
+    for answer in (client.predict_behavior(products), client.predict_behavior(user_id=user)):
+        assert sum(answer["event_type_probability"]) == pytest.approx(1.0, abs=1e-4)
+        assert 0.0 < answer["purchase_probability"] < 1.0
+    assert set(client.query_intent("desk lamp")["purpose"]) == {"browse", "compare", "buy", "accessory"}
     assert set(client.metadata()["metadata"]["signature_def"]["signature_def"]) >= {
         "serving_default",
         "similar",

@@ -40,6 +40,9 @@ def test_the_signatures_are_narrow(signatures) -> None:
         "similar": {"product_id"},
         "complements": {"product_id"},
         "rank": {"user_id", "candidate_product_id"},
+        "predict_behavior": {"history_product_id", "history_event_type"},
+        "predict_behavior_for_user": {"user_id"},
+        "query_intent": {"query"},
     }
 
 

@@ -103,7 +103,7 @@ def load_source(bundle: Path, directory: Path) -> tuple[ShopModel, ShopData]:
 
 
 def _checkpoint(model: ShopModel) -> tf.train.Checkpoint:
-    names = ("product_tower", "query_tower", "ranking_head", "rating_head", "repeats")
+    names = ("product_tower", "query_tower", "ranking_head", "rating_head", "repeats", "behavior_head", "intent_head")
     parts = {name: part for name in names if (part := getattr(model, name, None)) is not None}
     if model.text is not None:
         # Its vectors are those of one catalogue, and are made again for another.

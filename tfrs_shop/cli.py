@@ -336,6 +336,33 @@ def query_rank(
     _show(_client(url, model).rank(user, _split(products)), as_json)
 
 
+@query_app.command("predict-behavior")
+def query_predict_behavior(
+    history: Annotated[str, typer.Option(help="Product ids, oldest first, comma-separated.")] = "",
+    event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
+    user: Annotated[str, typer.Option(help="Or the id of a stored user.")] = "",
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Predict the next event's type and category, a purchase in this session, and the rating of the latest product."""
+    client = _client(url, model)
+    if bool(user) == bool(history):
+        raise UserError("give either --user or --history.")
+    _show_named(client.predict_behavior(_split(history), _split(event_types), user), as_json)
+
+
+@query_app.command("intent")
+def query_intent(
+    query: Annotated[str, typer.Argument(help="What a shopper types.")],
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Show which category a query is about, and what it is for."""
+    _show_named(_client(url, model).query_intent(query), as_json)
+
+
 @query_app.command("status")
 def query_status(url: Url = "http://127.0.0.1:8501", model: Model = "shop") -> None:
     """Show the versions of the model and their states."""
@@ -366,6 +393,20 @@ def _show(answers: list[Any], as_json: bool) -> None:
         return
     for place, answer in enumerate(answers, 1):
         say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}")
+
+
+def _show_named(answer: dict[str, Any], as_json: bool) -> None:
+    """Show outputs by name; a list of names and that of their probabilities line by line."""
+    if as_json:
+        say(json.dumps(answer, ensure_ascii=False, indent=2))
+        return
+    for name, value in answer.items():
+        if not isinstance(value, list):
+            say(f"{name}: {value:.4f}")
+        elif f"{name}_probability" in answer:
+            say(f"{name}:")
+            for entry, chance in zip(value, answer[f"{name}_probability"], strict=True):
+                say(f"  {chance:7.4f}  {entry}")
 
 
 def _quiet_tensorflow() -> None:

@@ -94,12 +94,7 @@ class ShopClient:
         self, product_ids: Sequence[str], event_types: Sequence[str] = (), only: Filter | None = None
     ) -> list[Answer]:
         """Return recommendations after a fresh history, oldest event first; event types are views if not given."""
-        types = list(event_types) or ["view"] * len(product_ids)
-        if len(types) != len(product_ids):
-            raise UserError(
-                f"{len(product_ids)} products but {len(types)} event types; give one type for each product."
-            )
-        history = {"history_product_id": [list(product_ids)], "history_event_type": [types]}
+        history = _history(product_ids, event_types)
         if only is None:
             return self.answers("recommend_for_history", history)
         return self.answers("recommend_for_history_filtered", {**history, **only.inputs()})
@@ -115,6 +110,26 @@ class ShopClient:
     def rank(self, user_id: str, product_ids: Sequence[str]) -> list[Answer]:
         """Return `product_ids` in the order in which the user would want them."""
         return self.answers("rank", {"user_id": [user_id], "candidate_product_id": [list(product_ids)]})
+
+    def predict_behavior(
+        self, product_ids: Sequence[str] = (), event_types: Sequence[str] = (), user_id: str = ""
+    ) -> dict[str, Any]:
+        """Return what comes next after a history, or for a stored user: the outputs of ``predict_behavior``, by name.
+
+        Event types are views if not given.
+        """
+        if user_id:
+            outputs = self.predict(request_body("predict_behavior_for_user", {"user_id": [user_id]}))["outputs"]
+        else:
+            outputs = self.predict(request_body("predict_behavior", _history(product_ids, event_types)))["outputs"]
+        # A server names no output that is alone, which only this one can be.
+        named = outputs if isinstance(outputs, dict) else {"purchase_probability": outputs}
+        return {name: rows[0] for name, rows in named.items()}
+
+    def query_intent(self, query: str) -> dict[str, Any]:
+        """Return the categories and the purposes of a query, likeliest first: the outputs of ``query_intent``."""
+        outputs = self.predict(request_body("query_intent", {"query": [query]}))["outputs"]
+        return {name: rows[0] for name, rows in outputs.items()}
 
     def answers(self, signature: str, inputs: dict[str, list[Any]]) -> list[Answer]:
         """Ask `signature` for one row, and return its products; places that the server left empty are dropped."""
@@ -159,6 +174,13 @@ class ShopClient:
             message = answer.get("error", answer) if isinstance(answer, dict) else answer
             raise ServerError(response.status, str(message))
         return answer
+
+
+def _history(product_ids: Sequence[str], event_types: Sequence[str]) -> dict[str, list[Any]]:
+    types = list(event_types) or ["view"] * len(product_ids)
+    if len(types) != len(product_ids):
+        raise UserError(f"{len(product_ids)} products but {len(types)} event types; give one type for each product.")
+    return {"history_product_id": [list(product_ids)], "history_event_type": [types]}
 
 
 def request_body(signature: str, inputs: dict[str, list[Any]]) -> dict[str, Any]:

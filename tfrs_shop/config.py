@@ -145,6 +145,40 @@ class RankingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class BehaviorConfig:
+    """The behaviour head: what comes next, as event type and category, and whether a purchase follows in the session.
+
+    Attributes:
+        weight: of its loss; its gradient stops before the towers, so that retrieval cannot suffer. 0 leaves it out.
+        units: of its hidden layer.
+    """
+
+    weight: float = 1.0
+    units: int = 64
+
+    def __post_init__(self) -> None:
+        if self.units < 1:
+            raise ValueError("behavior: units must be at least 1")
+        if self.weight < 0:
+            raise ValueError(f"behavior: weight {self.weight} must be at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
+class IntentConfig:
+    """The intent head: the category and the purpose of a query, learnt from what happened after it.
+
+    Attributes:
+        weight: of its loss; it shares nothing with the towers. 0 leaves it untrained.
+    """
+
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.weight < 0:
+            raise ValueError(f"intent: weight {self.weight} must be at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
 class TransitionConfig:
     """The transition graph that is mixed with the model's scores.
 
@@ -219,6 +253,8 @@ class Config:
     towers: TowerConfig = dataclasses.field(default_factory=TowerConfig)
     retrieval: RetrievalConfig = dataclasses.field(default_factory=RetrievalConfig)
     ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
+    behavior: BehaviorConfig = dataclasses.field(default_factory=BehaviorConfig)
+    intent: IntentConfig = dataclasses.field(default_factory=IntentConfig)
     transitions: TransitionConfig = dataclasses.field(default_factory=TransitionConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)

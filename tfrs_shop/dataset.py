@@ -71,7 +71,9 @@ class ShopData:
             A dataset of dicts: ``history_product``, ``history_event_type``, ``history_query``, ``label`` and
             ``label_event_type`` are ``[length]`` int32, 0 padded; ``history_rating`` and ``label_rating`` are
             ``[length]`` float32, NaN where there is none; ``history_timestamp`` is ``[length]`` int64 milliseconds, -1
-            where it is not known; ``profile`` is ``[attributes]`` int32 (one column of zeros where users have none).
+            where it is not known; ``history_purchase_follows`` is ``[length]`` int64, whether a purchase comes after
+            the event in its session, -1 where it is not known; ``profile`` is ``[attributes]`` int32 (one column of
+            zeros where users have none).
         """
         tables = self.tables  # made here, and not inside the traced function
 
@@ -93,7 +95,8 @@ class ShopData:
             A dataset of dicts: ``history_product``, ``history_event_type`` and ``history_query`` are
             ``[batch, length]`` int32, the newest events, left-padded with 0; ``history_timestamp`` is
             ``[batch, length]`` int64 milliseconds, -1 where it is not known; ``history_rating`` is
-            ``[batch, length]`` float32, NaN where there is none; ``seen_product`` is
+            ``[batch, length]`` float32, NaN where there is none; ``history_purchase_follows`` is as of
+            `training_windows`, ``[batch, length]``; ``seen_product`` is
             ``[batch, seen]`` int32, all products of the user's events, right-padded with 0; ``label``,
             ``label_event_type`` ``[batch]`` int32 and ``label_rating`` ``[batch]`` float32 are of the target;
             ``profile`` is ``[batch, attributes]`` int32; ``user_id`` ``[batch]`` string.
@@ -244,6 +247,7 @@ def _training_rows(
         **padded,
         "history_timestamp": times,
         "history_rating": ratings,
+        "history_purchase_follows": _purchase_follows(batch, windows * length),
         "label": next_of(padded["history_product"], target["label"]),
         "label_event_type": next_of(padded["history_event_type"], target["label_event_type"]),
         "label_rating": next_of(ratings, target["label_rating"]),
@@ -266,11 +270,18 @@ def _evaluation_rows(
         **{name: left_padded(values, length, 0) for name, values in history.items()},
         "history_timestamp": left_padded(batch["history_timestamp"], length, -1),
         "history_rating": left_padded(batch["history_rating"], length, float("nan")),
+        "history_purchase_follows": _purchase_follows(batch, length),
         **_looked_up_target(batch, tables),
         "seen_product": tf.concat([history["history_product"], older], 1).to_tensor(0),
         "profile": profile,
         "user_id": batch["user_id"],
     }
+
+
+def _purchase_follows(batch: dict[str, Any], length: Any) -> tf.Tensor:
+    # An older data directory does not have it.
+    follows = batch.get("history_purchase_follows", -tf.ones_like(batch["history_timestamp"]))
+    return left_padded(follows, length, -1)
 
 
 def _looked_up_history(batch: dict[str, Any], tables: dict[str, Any]) -> dict[str, tf.RaggedTensor]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrs_shop.behavior_evaluation import behavior_metrics
 from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
@@ -50,8 +51,8 @@ def evaluate(
         other: a model on the same data to test against.
 
     Returns:
-        Flat keys (``recall@10``, ...), and by parts ``intervals``, ``slices``, ``ranking``, where clock times tie
-        ``ties_shuffled``, and with `other` ``compared``; see ``docs/evaluation.md``.
+        Flat keys (``recall@10``, ...), and by parts ``intervals``, ``slices``, ``ranking``, ``behavior`` (of what can
+        be learnt), where clock times tie ``ties_shuffled``, and with `other` ``compared``; see ``docs/evaluation.md``.
 
     Raises:
         UserError: the split has no examples.
@@ -73,6 +74,9 @@ def evaluate(
         "seconds": round(seconds, 2),
         **part_metrics(ranked, data),
     }
+    behavior = behavior_metrics(model, data, split)
+    if behavior:
+        result["behavior"] = behavior
     shuffled = ties_shuffled(model, data, split, exclude_seen, ranked.ranks)
     if shuffled:
         result["ties_shuffled"] = shuffled

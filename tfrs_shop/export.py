@@ -70,7 +70,7 @@ def export(
         queries = sample_queries(shop, user_ids, vectors)
         shop.retrieval.index, recall = build_index(index, vectors[1:], queries, shop.retrieval.most)
         say("Saving the graph with its signatures.")
-        questions = Questions(shop, data)
+        questions = Questions(shop, model, data)
         signatures = questions.signatures()
         tf.saved_model.save(
             questions,

@@ -66,6 +66,8 @@ EXAMPLE_FEATURES = (
     *USER_FEATURES,
     # How many earlier events of the user the example does not show.
     Feature("history_offset", "int64", 1, "position"),
+    # Whether a purchase comes after each event in its session: 1, 0, or -1 unknown; see pipelines/sessions.py.
+    Feature("history_purchase_follows", "int64", 0, "event_type", tower="target"),
     *TARGET_FEATURES,
 )
 PRODUCT_FEATURES = (

@@ -253,6 +253,7 @@ def zero_row(model: "ShopModel", data: "ShopData") -> dict[str, Any]:
         "history_query": 0 * ones,
         "history_timestamp": -tf.ones([1, length], tf.int64),
         "history_rating": tf.ones([1, length]),
+        "history_purchase_follows": -tf.ones([1, length], tf.int64),
         "label": ones,
         "label_event_type": ones,
         "label_rating": tf.ones([1, length]),

@@ -19,6 +19,7 @@ from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import choose_transition_weight
 from tfrs_shop.finite import StopWhenNotFinite, not_finite
+from tfrs_shop.intent_examples import training_intents
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
 from tfrs_shop.run import RunInfo, build, read_run, restore_best, start_run, write_run
@@ -74,6 +75,8 @@ def _fit(
     with strategy.scope():
         model = ShopModel(data, config)
         build(model, data)
+        if model.intent_head is not None and config.intent.weight:
+            model.intent_head.learn_from(training_intents(data))
         schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs)
         slow = model.text.trainable_weights if model.text is not None else []
         model.compile(

@@ -11,6 +11,8 @@ from tfrs_shop.catalogue import BUCKETED, bucket_edges, word_counts
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
+from tfrs_shop.model.behavior_head import Behavior, BehaviorHead, behavior_tasks
+from tfrs_shop.model.intent_head import IntentHead
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
@@ -80,6 +82,12 @@ class ShopModel(tfrs.Model):
             ranking, catalogue.embeddings, config.towers.max_history, rating_mean, name="rating_head"
         )
         self.task_weights = TaskWeights([ranking.behavior_weight] * kinds + [ranking.rating_weight], name="tasks")
+        tasks = behavior_tasks(data)
+        self.behavior_head = None
+        if config.behavior.weight and tasks:
+            self.behavior_head = BehaviorHead(config.behavior, tasks, config.towers.max_history, name="behavior_head")
+        self.leaf_category = tf.constant(tasks.leaf)
+        self.intent_head = IntentHead(len(values["category"]), name="intent_head") if tasks.category else None
         if config.training.xla and not self.full_softmax:
             raise UserError(
                 "training.xla: only the full softmax can be compiled, and this catalogue or these settings have "
@@ -149,7 +157,7 @@ class ShopModel(tfrs.Model):
         return tf.math.l2_normalize(vectors, 2) if self.config.towers.normalize else vectors
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Return the mean retrieval loss of all labelled positions, plus the weighted ranking loss.
+        """Return the mean retrieval loss of all labelled positions, plus the weighted ranking and behaviour losses.
 
         On one of several replicas in training it is divided by their number, as the optimizer sums their gradients.
         """
@@ -161,6 +169,7 @@ class ShopModel(tfrs.Model):
         history_vectors = tf.gather(vectors, rows_of(history)) * known
         queries = self.query_vectors(inputs, history_vectors, training)
         past = self._past(inputs, queries, history_vectors, asked)
+        behavior_loss = self._behavior_loss(inputs, queries, training)
         queries = tf.boolean_mask(queries, asked)
         positions = Positions(queries, targets, label, past)
         loss = self.retrieval_loss(
@@ -171,6 +180,9 @@ class ShopModel(tfrs.Model):
             loss += self.config.ranking.weight * self._ranking_loss(
                 inputs, queries, products, history_vectors, training
             )
+        loss += behavior_loss
+        if training and self.intent_head is not None and self.intent_head.examples:
+            loss += self.config.intent.weight * self.intent_head.loss(training)
         return loss / _replicas() if training else loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -278,6 +290,22 @@ class ShopModel(tfrs.Model):
             latest=tf.boolean_mask(latest(history), asked),
             scores=tf.boolean_mask(scores, asked),
         )
+
+    def behavior(self, rows: dict[str, tf.Tensor], queries: tf.Tensor, training: bool = False) -> Behavior:
+        """Return what the behaviour head says at every position, given the query vectors there."""
+        assert self.behavior_head is not None
+        return self.behavior_head(self._with_categories(rows), tf.stop_gradient(queries), training=training)
+
+    def _behavior_loss(self, inputs: dict[str, tf.Tensor], queries: tf.Tensor, training: bool) -> tf.Tensor:
+        if self.behavior_head is None:
+            return tf.constant(0.0)
+        rows = self._with_categories(inputs)
+        rows["label_category"] = tf.gather(self.leaf_category, inputs["label"])
+        said = self.behavior_head(rows, tf.stop_gradient(queries), training=training)
+        return self.config.behavior.weight * self.behavior_head.loss(said, rows)
+
+    def _with_categories(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {**rows, "history_category": tf.gather(self.leaf_category, rows["history_product"])}
 
     def _ranking_loss(
         self,

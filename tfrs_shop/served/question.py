@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import tensorflow as tf
 
+Layer = TypeVar("Layer")
 Inputs = dict[str, tf.Tensor]
 Requests = Iterator[tuple[str, Inputs]]
 
@@ -52,6 +53,16 @@ class Question(Protocol):
 
     def requests(self, samples: Samples) -> Requests:
         """Yield ``(signature, inputs)``, at least one of each signature: for warm-up, and golden with their answers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain(Generic[Layer]):
+    """A Keras layer in a plain object: SavedModel would trace every one that it finds once more, for a Keras to load.
+
+    Who holds one holds ``layer.weights`` as well, which the bundle must have.
+    """
+
+    layer: Layer
 
 
 def traced(method: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec) -> Any:

@@ -12,7 +12,10 @@ import tensorflow as tf
 
 from tfrs_shop.complements import complement_edges
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.served.behavior import PredictBehavior
 from tfrs_shop.served.complements import Complements
+from tfrs_shop.served.intent import QueryIntent
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
@@ -25,10 +28,11 @@ class Questions(tf.Module):
 
     Args:
         shop: with its index.
-        data: whose products and users it serves.
+        model: trained.
+        data: which it was trained on.
     """
 
-    def __init__(self, shop: ServedShop, data: ShopData):
+    def __init__(self, shop: ServedShop, model: ShopModel, data: ShopData):
         super().__init__(name="questions")
         self.shop = shop
         self.all: list[Question] = [
@@ -37,6 +41,8 @@ class Questions(tf.Module):
             Similar(shop),
             Rank(shop),
             Complements(shop, complement_edges(data, shop.vectors.numpy())),
+            PredictBehavior(shop, model, data),
+            QueryIntent(model, data),
         ]
 
     def signatures(self) -> dict[str, Any]:

@@ -52,12 +52,6 @@ class Rank(tf.Module):
             "score": scores,
             "title": tf.gather(shop.titles, tf.gather(tf.where(on_sale, products, 0), order, batch_dims=1)),
         }
-        rating_head = shop.layers.rating_head
-        if rating_head is not None:
-            history = rows["history_product"]
-            known = tf.cast(history > 0, tf.float32)[..., None]
-            past = {"index": tf.gather(shop.id_rows, history), "vector": tf.gather(shop.vectors, history) * known}
-            past["rating"] = rows["history_rating"]
-            asked = {"index": tf.gather(shop.id_rows, products), "vector": tf.gather(shop.vectors, products)}
-            answer["rating"] = tf.gather(rating_head(asked, past), order, batch_dims=1)
+        if shop.layers.rating_head is not None:
+            answer["rating"] = tf.gather(shop.ratings(rows, products), order, batch_dims=1)
         return answer

@@ -58,7 +58,7 @@ class Layers:
 class Traced:
     """What several signatures ask for, so that it is traced once. In a plain object, as `Layers` are."""
 
-    query: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+    queries: Callable[[dict[str, tf.Tensor]], tf.Tensor]
     next_products: Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -101,7 +101,7 @@ class ServedShop(tf.Module):
         if model.query_tower.behavior_text is not None:
             self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
         self.traced = Traced(
-            query=tf.function(self._query, reduce_retracing=True),
+            queries=tf.function(self._queries, reduce_retracing=True),
             next_products=tf.function(self.retrieval.next_products, reduce_retracing=True),
         )
 
@@ -155,9 +155,13 @@ class ServedShop(tf.Module):
 
     def query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` after the last event of each row."""
-        return self.traced.query(rows)
+        return self.queries(rows)[:, -1]
 
-    def _query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+    def queries(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return the query vectors ``[batch, history, width]`` after each event of each row."""
+        return self.traced.queries(rows)
+
+    def _queries(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
         inputs = {
@@ -172,8 +176,18 @@ class ServedShop(tf.Module):
         if query_tower.behavior_text is not None:
             titles = tf.gather(self.text_vectors, history)
             inputs["text_vectors"] = tf.where(history[..., None] > 0, titles, inputs["query_vectors"])
-        query = query_tower(inputs, training=False)[:, -1]
-        return tf.math.l2_normalize(query, 1) if self.normalize else query
+        queries = query_tower(inputs, training=False)
+        return tf.math.l2_normalize(queries, 2) if self.normalize else queries
+
+    def ratings(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tf.Tensor:
+        """Return the ratings ``[batch, products]`` float32 that are expected of users for ``products``."""
+        history = rows["history_product"]
+        known = tf.cast(history > 0, tf.float32)[..., None]
+        past = {"index": tf.gather(self.id_rows, history), "vector": tf.gather(self.vectors, history) * known}
+        past["rating"] = rows["history_rating"]
+        asked = {"index": tf.gather(self.id_rows, products), "vector": tf.gather(self.vectors, products)}
+        assert self.layers.rating_head is not None
+        return self.layers.rating_head(asked, past)
 
     def next_products(self, rows: dict[str, tf.Tensor], limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the chances and the likeliest allowed products to be the next, ``[batch, k]``, best first."""

@@ -1,0 +1,162 @@
+"""What comes next in a session: the rule of sessions, the head's events by hand, and the served signature."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from bundle_support import user_row
+
+from pipelines.sessions import purchase_follows, session_keys
+from tfrs_shop.behavior_evaluation import behavior_metrics, last_behavior
+from tfrs_shop.config import BehaviorConfig
+from tfrs_shop.model.behavior_events import BehaviorEvents, gap_buckets, last_met
+from tfrs_shop.model.behavior_head import BehaviorHead, BehaviorTasks
+
+MINUTE = 60_000
+
+
+def event(kind: str, minute: float | None = None, session: str = "") -> dict:
+    return {
+        "event_type": kind,
+        "timestamp": None if minute is None else int(minute * MINUTE),
+        "session_id": session,
+    }
+
+
+def test_a_session_is_what_its_id_says_else_ends_with_half_an_hour_without_events() -> None:
+    by_id = [event("view", 0, "a"), event("view", 500, "b"), event("view", 501, "a")]
+    assert session_keys(by_id) == ["a", "b", "a"]
+    assert session_keys([event("view", 0), event("view", 30), event("view", 60.1)]) == [0, 0, 1]
+    assert session_keys([event("view"), event("view")]) == [0, 0]
+
+
+def test_a_purchase_follows_in_its_own_session_only_and_not_itself() -> None:
+    events = [
+        *(event(kind, minute) for kind, minute in (("view", 0), ("purchase", 5), ("view", 6))),
+        *(event(kind, minute) for kind, minute in (("view", 100), ("cart", 101), ("purchase", 102))),
+    ]
+    assert purchase_follows(events, 6) == [1, 0, 0, 1, 1, 0]
+
+
+def test_what_is_held_out_tells_a_training_example_nothing() -> None:
+    events = [
+        *(event(kind, minute) for kind, minute in (("view", 0), ("purchase", 5))),
+        *(event(kind, minute) for kind, minute in (("view", 100), ("purchase", 101), ("view", 102), ("purchase", 103))),
+    ]
+    # The second session goes on beyond what is known: neither its purchase nor the held-out one decides anything.
+    assert purchase_follows(events, 5) == [1, 0, -1, -1, -1]
+    assert purchase_follows(events, 5) == purchase_follows([*events[:5], event("view", 103)], 5)
+    # A session of its own is beyond.
+    assert purchase_follows(events, 2) == [1, 0]
+    # A user's only session is answered by what is known of it.
+    alone = [event("view"), event("purchase"), event("view"), event("purchase")]
+    assert purchase_follows(alone, 3) == [1, 0, 0]
+
+
+def test_when_a_product_was_last_met_is_found_at_every_event() -> None:
+    met = last_met(tf.constant([[0, 7, 8, 7, 7, 0]]), tf.constant([[0, 1, 2, 3, 1, 2]]))
+    assert met.age.numpy().tolist() == [[0, 0, 0, 2, 1, 0]]
+    assert met.kind.numpy().tolist() == [[0, 0, 0, 1, 3, 0]]
+
+
+def test_gaps_double_from_a_second_and_are_unknown_without_both_times() -> None:
+    times = tf.constant([[-1, 1000, 1000, 2000, 4000, 11_000]], tf.int64)
+    assert gap_buckets(times).numpy().tolist() == [[0, 0, 1, 2, 3, 4]]
+
+
+def made_rows(random: np.random.Generator, batch: int = 3, length: int = 6) -> dict[str, tf.Tensor]:
+    kinds = random.integers(1, 4, [batch, length])
+    kinds[0, :2] = 0
+    known = kinds > 0
+    return {
+        "history_event_type": tf.constant(kinds, tf.int32),
+        "history_product": tf.constant(random.integers(1, 5, [batch, length]) * known, tf.int32),
+        "history_category": tf.constant(random.integers(0, 4, [batch, length]) * known, tf.int32),
+        "history_timestamp": tf.constant(np.cumsum(random.integers(0, 90_000, [batch, length]), 1), tf.int64),
+    }
+
+
+TASKS = BehaviorTasks(
+    target_types=np.array([False, True, True, False]),
+    leaf=np.array([0, 1, 2, 3, 0], np.int32),
+    type_share=np.array([0.0, 0.7, 0.2, 0.1], np.float32),
+    category_share=np.array([0.0, 0.5, 0.3, 0.2], np.float32),
+    event_type=True,
+    category=True,
+    purchase=True,
+)
+
+
+def test_what_an_event_says_does_not_depend_on_what_comes_after_it() -> None:
+    rows = made_rows(np.random.default_rng(1))
+    layer = BehaviorEvents(event_types=3, categories=3)
+    whole = tf.concat(layer(rows)[1:], 2).numpy()
+    cut = tf.concat(layer({name: value[:, :4] for name, value in rows.items()})[1:], 2).numpy()
+    assert whole[:, :4] == pytest.approx(cut, abs=1e-5)
+
+
+def test_chances_of_categories_are_a_mixture_of_the_historys_and_all_and_sum_to_one() -> None:
+    rows = made_rows(np.random.default_rng(2))
+    head = BehaviorHead(BehaviorConfig(units=8), TASKS, history=6)
+    said = head(rows, tf.random.stateless_uniform([3, 6, 5], [1, 2])).last()
+    chances = head.category_chances(said, rows["history_category"]).numpy()
+    assert chances.sum(1) == pytest.approx(np.ones(3), abs=1e-5)
+    assert chances[:, 0] == pytest.approx(np.zeros(3), abs=1e-6)
+    for target in (1, 2, 3):
+        logs = head.category_log_chance(said, rows["history_category"], tf.fill([3], target)).numpy()
+        assert np.exp(logs) == pytest.approx(chances[:, target], rel=1e-4)
+    # By hand, for one row: what is pointed at, times the chance of a repeat, plus the rest of the softmax.
+    gate = 1.0 / (1.0 + np.exp(-said.repeat.numpy()[1]))
+    logits = head.category.numpy() @ said.topic.numpy()[1] + np.array([-1e9, *np.log([0.5, 0.3, 0.2])])
+    anew = np.exp(logits) / np.exp(logits).sum()
+    pointed = np.exp(said.repeats.numpy()[1])[rows["history_category"].numpy()[1] == 2].sum()
+    assert chances[1, 2] == pytest.approx(gate * pointed + (1.0 - gate) * anew[2], rel=1e-4)
+
+
+def test_a_type_that_is_no_target_has_no_chance() -> None:
+    rows = made_rows(np.random.default_rng(3))
+    said = BehaviorHead(BehaviorConfig(units=8), TASKS, history=6)(rows, tf.zeros([3, 6, 5]))
+    chances = tf.nn.softmax(said.event_type).numpy()
+    assert chances[..., 2].max() == 0.0
+    assert chances.sum(-1) == pytest.approx(np.ones([3, 6]), abs=1e-5)
+
+
+def test_its_gradient_stops_before_the_towers(trained) -> None:
+    model, data = trained
+    rows = next(iter(data.training_windows(10).batch(8)))
+    with tf.GradientTape() as tape:
+        queries = model.query_vectors(rows, tf.zeros([8, 10, 32]))
+        loss = model._behavior_loss(rows, queries, training=False)
+    found = tape.gradient(loss, [*model.query_tower.trainable_variables, *model.behavior_head.trainable_variables])
+    towers = len(model.query_tower.trainable_variables)
+    assert all(gradient is None for gradient in found[:towers])
+    assert sum(gradient is not None for gradient in found[towers:]) > 20
+
+
+def test_evaluation_judges_what_the_split_tells_of(trained) -> None:
+    model, data = trained
+    metrics = behavior_metrics(model, data, "test")
+    assert sorted(metrics) == ["category", "event_type", "purchase"]
+    examples = data.manifest.counts["examples"]["test"]
+    assert metrics["event_type"]["examples"] == metrics["category"]["examples"] == examples
+    for task in metrics.values():
+        assert 0.5 < task["auc"] <= 1.0
+        assert set(task) >= {"log_loss", "ece", "examples"}
+
+
+def test_the_served_answer_is_the_heads_and_an_unknown_user_gets_one(trained, bundle) -> None:
+    model, data = trained
+    loaded = tf.saved_model.load(str(bundle))
+    user = data.users()["user_id"][0]
+    said = loaded.signatures["predict_behavior_for_user"](user_id=tf.constant([user, b"nobody"]))
+    # The head itself, on the user's stored history.
+    behavior, history = last_behavior(model, model.product_vectors(), user_row(data, 0))
+    chances = tf.nn.softmax(behavior.event_type).numpy()[0]
+    kinds = dict(zip(data.values["event_type"], chances, strict=True))
+    found = dict(zip(said["event_type"].numpy()[0], said["event_type_probability"].numpy()[0], strict=True))
+    assert found == pytest.approx({kind: kinds[kind] for kind in found}, abs=1e-4)
+    assert set(kinds) - set(found) == {b"search", b"return"}
+    categories = np.sort(model.behavior_head.category_chances(behavior, history).numpy()[0])[::-1]
+    assert said["category_probability"].numpy()[0] == pytest.approx(categories[:5], abs=1e-4)
+    assert said["purchase_probability"].numpy()[0] == pytest.approx(tf.sigmoid(behavior.purchase).numpy()[0], abs=1e-4)
+    assert all(np.isfinite(value).all() for value in said.values() if value.dtype == tf.float32)
+    assert {"rating", "purchase_probability", "category"} <= set(said)

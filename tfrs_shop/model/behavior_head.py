@@ -1,0 +1,236 @@
+"""The behaviour head: which event type and category come next, and whether a purchase follows in the session."""
+
+import dataclasses
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from tfrs_shop.catalogue import Catalogue
+from tfrs_shop.config import BehaviorConfig
+from tfrs_shop.dataset import ShopData
+from tfrs_shop.model.behavior_events import BehaviorEvents
+
+DROPOUT = 0.2
+QUERY_WIDTH, CATEGORY_WIDTH = 16, 32
+IMPOSSIBLE = -1e9
+RARELY = -2.0  # logit of the chance of a purchase before anything is learnt
+PURCHASE = b"purchase"
+# Adam moves a weight by its learning rate a step at most, and a linear model has far to go: so much faster it goes.
+WIDE_RATE = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class BehaviorTasks:
+    """What can be learnt of a shop's data.
+
+    Attributes:
+        target_types: ``[event types + 1]`` bool, which types can come next.
+        leaf: ``[products + 1]`` int32, the innermost category of each product, 0 for none.
+        type_share: ``[event types + 1]`` float32, share of each in all events.
+        category_share: ``[categories + 1]`` float32, share of the training events of each; half an event more for all
+            that a product has.
+        event_type, category, purchase: whether there is something to tell apart.
+    """
+
+    target_types: np.ndarray
+    leaf: np.ndarray
+    type_share: np.ndarray
+    category_share: np.ndarray
+    event_type: bool
+    category: bool
+    purchase: bool
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to learn."""
+        return self.event_type or self.category or self.purchase
+
+
+def behavior_tasks(data: ShopData) -> BehaviorTasks:
+    """Return what can be learnt of `data`."""
+    leaf = leaf_categories(data.catalogue)
+    size = len(data.values["category"]) + 1
+    counts = np.bincount(leaf, data.catalogue.train_count + 0.5, size)
+    counts[0] = 0.0
+    kinds = [data.manifest.counts["event_types"].get(value.decode(), 0) for value in data.values["event_type"]]
+    features = {feature.name for feature in data.manifest.features["examples"]}
+    return BehaviorTasks(
+        target_types=data.target_types,
+        leaf=leaf,
+        type_share=np.array([0, *kinds], np.float32) / max(sum(kinds), 1),
+        category_share=(counts / max(counts.sum(), 1.0)).astype(np.float32),
+        event_type=int(data.target_types.sum()) > 1,
+        category=int((counts > 0).sum()) > 1,
+        purchase=PURCHASE in data.values["event_type"] and "history_purchase_follows" in features,
+    )
+
+
+def leaf_categories(catalogue: Catalogue) -> np.ndarray:
+    """Return ``[products + 1]`` int32: the vocabulary index of each product's innermost category, 0 for none."""
+    depth = np.count_nonzero(catalogue.category, axis=1)
+    innermost = catalogue.category[np.arange(len(depth)), np.maximum(depth - 1, 0)]
+    return np.where(depth > 0, innermost, 0).astype(np.int32)
+
+
+class Behavior(NamedTuple):
+    """What the head says at some positions ``[...]`` of histories.
+
+    Attributes:
+        event_type: ``[..., event types]`` logits of the next event's type; a type that is no target has none.
+        purchase: ``[...]`` logit that a purchase follows in the session.
+        topic: ``[..., width]`` what the next category is likely to be, apart from the history's.
+        repeats: ``[..., history]`` log of the chance that each event's category is the next, if one of them is.
+        repeat: ``[...]`` logit that one of them is.
+    """
+
+    event_type: tf.Tensor
+    purchase: tf.Tensor
+    topic: tf.Tensor
+    repeats: tf.Tensor
+    repeat: tf.Tensor
+
+    def at(self, chosen: tf.Tensor) -> "Behavior":
+        """Return what is said at the positions where ``chosen`` ``[batch, history]`` is true, ``[positions, ...]``."""
+        return Behavior(*(tf.boolean_mask(part, chosen) for part in self))
+
+    def last(self) -> "Behavior":
+        """Return what is said at the last position, ``[batch, ...]``."""
+        return Behavior(*(part[:, -1] for part in self))
+
+
+class BehaviorHead(tf_keras.layers.Layer):
+    """Hidden layers over the events (`BehaviorEvents`), and an output for each question.
+
+    Types and purchases are read from the events linearly too (wide and deep, Cheng et al., DLRS 2016), since much of
+    what is rare is told by a count, and not from the categories or the query vector: by those the head learned by heart
+    which session ended in a purchase. The next category is read from all of it.
+
+    The next category is one of the history's, or any: a mixture of a pointer to the events before and a softmax over
+    the vocabulary (as pointer-sentinel, Merity et al., ICLR 2017, and RepeatNet, Ren et al., AAAI 2019), since most of
+    what comes next was looked at before.
+
+    Args:
+        config: its size.
+        tasks: of the data.
+        history: the longest history, in events.
+    """
+
+    def __init__(self, config: BehaviorConfig, tasks: BehaviorTasks, history: int, **kwargs: object):
+        super().__init__(autocast=False, dtype="float32", **kwargs)
+        self.tasks = tasks
+        categories = len(tasks.category_share) - 1
+        dense = tf_keras.layers.Dense
+        self.events = BehaviorEvents(len(tasks.target_types) - 1, categories, name="events")
+        self.query = dense(QUERY_WIDTH, name="query")
+        self.hidden = [dense(config.units, tf.nn.gelu, name=f"hidden{place}") for place in range(2)]
+        self.topic_hidden = [dense(config.units, tf.nn.gelu, name=f"topic_hidden{place}") for place in range(2)]
+        self.dropout = tf_keras.layers.Dropout(DROPOUT)
+        # What is usual is where learning starts from.
+        usual = np.log(np.clip(tasks.type_share[1:], 1e-4, 1.0))
+        self.event_type = dense(len(usual), bias_initializer=tf.constant_initializer(usual), name="event_type")
+        self.purchase = dense(1, bias_initializer=tf.constant_initializer(RARELY), name="purchase")
+        self.wide = dense(len(usual) + 1, use_bias=False, kernel_initializer="zeros", name="wide")
+        self.topic = dense(CATEGORY_WIDTH, name="topic")
+        self.asked, self.key = dense(CATEGORY_WIDTH, name="asked"), dense(CATEGORY_WIDTH, name="key")
+        self.repeat = dense(1, name="repeat")
+        self.no_target = tf.constant(np.where(tasks.target_types[1:], 0.0, IMPOSSIBLE), tf.float32)
+        small = tf_keras.initializers.TruncatedNormal(stddev=0.05)
+        self.by_age = tf.Variable(-0.5 * tf.range(history, dtype=tf.float32), name="by_age")
+        self.category = self.add_weight("category", [categories + 1, CATEGORY_WIDTH], tf.float32, small)
+        share = tasks.category_share
+        logs = np.where(share > 0, np.log(np.maximum(share, 1e-12)), IMPOSSIBLE).astype(np.float32)
+        self.category_bias = tf.Variable(logs, name="category_bias")
+
+    def call(self, rows: dict[str, tf.Tensor], queries: tf.Tensor, training: bool | None = None) -> Behavior:
+        """Return what is said at every position.
+
+        Args:
+            rows: as of `BehaviorEvents`.
+            queries: ``[batch, history, width]`` float32 query vectors.
+            training: whether dropout is on.
+        """
+        read = self.events(rows, training=training)
+        events = read.events
+        behavior = self._state(self.hidden, read.behavior, training)
+        queries = self.query(self.dropout(tf.cast(queries, tf.float32), training=training))
+        state = self._state(self.topic_hidden, tf.concat([read.behavior, read.topic, queries], 2), training)
+        length = tf.shape(events)[1]
+        place = tf.range(length)
+        pointed = tf.matmul(self.asked(state), self.key(events), transpose_b=True) / CATEGORY_WIDTH**0.5
+        pointed += tf.gather(self.by_age, tf.maximum(place[:, None] - place[None], 0))[None]
+        known = (rows["history_category"] > 0)[:, None] & (place[:, None] >= place[None])[None]
+        wide = WIDE_RATE * self.wide(read.plain)
+        any_known = tf.reduce_any(known, 2)
+        return Behavior(
+            self.event_type(behavior) + wide[..., 1:] + self.no_target,
+            self.purchase(behavior)[..., 0] + wide[..., 0],
+            self.topic(state),
+            tf.nn.log_softmax(tf.where(known, pointed, IMPOSSIBLE)),
+            tf.where(any_known, self.repeat(state)[..., 0], IMPOSSIBLE),
+        )
+
+    def _state(self, layers: list[tf_keras.layers.Layer], read: tf.Tensor, training: bool | None) -> tf.Tensor:
+        for layer in layers:
+            read = layer(self.dropout(read, training=training))
+        return self.dropout(read, training=training)
+
+    def category_log_chance(self, said: Behavior, history: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
+        """Return ``[positions]`` float32: the log of the chance of the category that came.
+
+        Args:
+            said: at ``[positions]``.
+            history: ``[positions, history]`` int32 categories of the events.
+            target: ``[positions]`` int32 categories.
+        """
+        found = tf.where(history == target[:, None], said.repeats, IMPOSSIBLE)
+        # Not below this, or the gradient of what is not there would be no number.
+        again = tf.math.log_sigmoid(said.repeat) + tf.maximum(tf.reduce_logsumexp(found, 1), -100.0)
+        anew = tf.math.log_sigmoid(-said.repeat) + tf.gather(self._anew(said), target, batch_dims=1)
+        return tf.reduce_logsumexp(tf.stack([again, anew], 1), 1)
+
+    def category_chances(self, said: Behavior, history: tf.Tensor) -> tf.Tensor:
+        """Return ``[rows, categories + 1]`` float32 chances of the next category; of category 0, "none", it is 0.
+
+        Args:
+            said: at ``[rows]``.
+            history: ``[rows, history]`` int32 categories of the events.
+        """
+        anew = tf.exp(self._anew(said)) * tf.sigmoid(-said.repeat)[:, None]
+        again = tf.where(history > 0, tf.exp(said.repeats), 0.0) * tf.sigmoid(said.repeat)[:, None]
+        rows = tf.broadcast_to(tf.range(tf.shape(history)[0])[:, None], tf.shape(history))
+        return tf.tensor_scatter_nd_add(anew, tf.stack([rows, history], 2), again)
+
+    def _anew(self, said: Behavior) -> tf.Tensor:
+        return tf.nn.log_softmax(tf.matmul(said.topic, self.category, transpose_b=True) + self.category_bias)
+
+    def loss(self, said: Behavior, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return the sum of the tasks' mean cross-entropies.
+
+        Args:
+            said: at all positions of ``rows``.
+            rows: as of ``ShopData.training_windows``, with ``history_category`` and ``label_category``
+                ``[batch, history]`` int32.
+        """
+        total = tf.constant(0.0)
+        asked = rows["label"] > 0
+        if self.tasks.event_type:
+            kinds = tf.maximum(tf.boolean_mask(rows["label_event_type"], asked) - 1, 0)
+            logits = tf.boolean_mask(said.event_type, asked)
+            total += _mean(tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, logits))
+        if self.tasks.category:
+            asked = rows["label_category"] > 0
+            history = tf.repeat(rows["history_category"], tf.reduce_sum(tf.cast(asked, tf.int32), 1), axis=0)
+            target = tf.boolean_mask(rows["label_category"], asked)
+            total -= _mean(self.category_log_chance(said.at(asked), history, target))
+        if self.tasks.purchase:
+            follows = rows["history_purchase_follows"]
+            known = (follows >= 0) & (rows["history_event_type"] > 0)
+            happened = tf.cast(tf.boolean_mask(follows, known), tf.float32)
+            logits = tf.boolean_mask(said.purchase, known)
+            total += _mean(tf.nn.sigmoid_cross_entropy_with_logits(happened, logits))
+        return total
+
+
+def _mean(losses: tf.Tensor) -> tf.Tensor:
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), tf.float32))
