@@ -32,6 +32,8 @@ def test_the_signatures_are_narrow(signatures) -> None:
     }
     limits = {"exclude_product_id", "category", "price_min", "price_max", "exclude_seen", "now"}
     assert inputs == {
+        "recommend_diverse": {"user_id", "method", "strength", "seed"},
+        "recommend_for_history_diverse": {"history_product_id", "history_event_type", "method", "strength", "seed"},
         "serving_default": {"user_id"},
         "recommend": {"user_id"},
         "recommend_for_history": {"history_product_id", "history_event_type"},

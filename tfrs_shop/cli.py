@@ -34,6 +34,9 @@ Url = Annotated[str, typer.Option(help="The server's REST address.")]
 Model = Annotated[str, typer.Option(help="The model's name.")]
 Most = Annotated[int, typer.Option("--k", min=1, help="Show at most so many products.")]
 Compare = Annotated[Path | None, typer.Option(metavar="RUN2", help="Another run on the same data, to test against.")]
+User = Annotated[str, typer.Option(help="The user id; an unknown user gets what is popular.")]
+History = Annotated[str, typer.Option(help="Or product ids, oldest first, comma-separated.")]
+EventTypes = Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -230,9 +233,9 @@ def amazon_2023(
 
 @query_app.command("recommend")
 def query_recommend(
-    user: Annotated[str, typer.Option(help="The user id; an unknown user gets what is popular.")] = "",
-    history: Annotated[str, typer.Option(help="Or product ids, oldest first, comma-separated.")] = "",
-    event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
+    user: User = "",
+    history: History = "",
+    event_types: EventTypes = "",
     exclude_products: Annotated[str, typer.Option(help="Leave out these product ids, comma-separated.")] = "",
     category: Annotated[str, typer.Option(help="Only of this category path, or below it: 'Makeup > Face'.")] = "",
     price_min: Annotated[float | None, typer.Option(min=0.0, help="Only at this price or above.")] = None,
@@ -245,8 +248,7 @@ def query_recommend(
 ) -> None:
     """Recommend products for a user, or after a history."""
     client = _client(url, model)
-    if bool(user) == bool(history):
-        raise UserError("give either --user or --history.")
+    _check_one(user, history)
     from tfrs_shop.client import Filter
 
     only: Filter | None = Filter(_split(exclude_products), category, price_min, price_max, exclude_seen)
@@ -255,6 +257,31 @@ def query_recommend(
         _show(client.recommend(user, only)[:k], as_json)
     else:
         _show(client.recommend_for_history(_split(history), _split(event_types), only)[:k], as_json)
+
+
+@query_app.command("diverse")
+def query_diverse(
+    user: User = "",
+    history: History = "",
+    event_types: EventTypes = "",
+    method: Annotated[
+        str, typer.Option(help="mmr, dpp, category_quota, explore_walk or explore_sample; see docs/diversity.md.")
+    ] = "dpp",
+    strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="0: as recommend answers; 1: the most.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of the methods that draw: another seed draws another list.")] = 0,
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend products that are not all of a kind."""
+    client = _client(url, model)
+    _check_one(user, history)
+    if user:
+        _show(client.recommend_diverse(user, method, strength, seed)[:k], as_json)
+    else:
+        events = _split(history), _split(event_types)
+        _show(client.recommend_for_history_diverse(*events, method, strength, seed)[:k], as_json)
 
 
 @query_app.command("similar")
@@ -291,6 +318,11 @@ def _client(url: str, model: str) -> Any:
     from tfrs_shop.client import ShopClient
 
     return ShopClient(url, model)
+
+
+def _check_one(user: str, history: str) -> None:
+    if bool(user) == bool(history):
+        raise UserError("give either --user or --history.")
 
 
 def _split(text: str) -> list[str]:

@@ -94,15 +94,21 @@ class ShopClient:
         self, product_ids: Sequence[str], event_types: Sequence[str] = (), only: Filter | None = None
     ) -> list[Answer]:
         """Return recommendations after a fresh history, oldest event first; event types are views if not given."""
-        types = list(event_types) or ["view"] * len(product_ids)
-        if len(types) != len(product_ids):
-            raise UserError(
-                f"{len(product_ids)} products but {len(types)} event types; give one type for each product."
-            )
-        history = {"history_product_id": [list(product_ids)], "history_event_type": [types]}
+        history = history_inputs(product_ids, event_types)
         if only is None:
             return self.answers("recommend_for_history", history)
         return self.answers("recommend_for_history_filtered", {**history, **only.inputs()})
+
+    def recommend_diverse(self, user_id: str, method: str, strength: float, seed: int = 0) -> list[Answer]:
+        """Return recommendations for a user that are not all of a kind; see ``docs/diversity.md``."""
+        return self.answers("recommend_diverse", {"user_id": [user_id], **_how(method, strength, seed)})
+
+    def recommend_for_history_diverse(
+        self, product_ids: Sequence[str], event_types: Sequence[str], method: str, strength: float, seed: int = 0
+    ) -> list[Answer]:
+        """Return recommendations after a fresh history that are not all of a kind."""
+        inputs = {**history_inputs(product_ids, event_types), **_how(method, strength, seed)}
+        return self.answers("recommend_for_history_diverse", inputs)
 
     def similar(self, product_id: str) -> list[Answer]:
         """Return the products most like one."""
@@ -155,6 +161,22 @@ class ShopClient:
             message = answer.get("error", answer) if isinstance(answer, dict) else answer
             raise ServerError(response.status, str(message))
         return answer
+
+
+def history_inputs(product_ids: Sequence[str], event_types: Sequence[str] = ()) -> dict[str, list[Any]]:
+    """Return a fresh history as the inputs of a request of one row; event types are views if not given.
+
+    Raises:
+        UserError: there is not one type for each product.
+    """
+    types = list(event_types) or ["view"] * len(product_ids)
+    if len(types) != len(product_ids):
+        raise UserError(f"{len(product_ids)} products but {len(types)} event types; give one type for each product.")
+    return {"history_product_id": [list(product_ids)], "history_event_type": [types]}
+
+
+def _how(method: str, strength: float, seed: int) -> dict[str, list[Any]]:
+    return {"method": [method], "strength": [strength], "seed": [seed]}
 
 
 def request_body(signature: str, inputs: dict[str, list[Any]]) -> dict[str, Any]:

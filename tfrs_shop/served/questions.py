@@ -13,8 +13,10 @@ import tensorflow as tf
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
+from tfrs_shop.served.recommend_diverse import RecommendDiverse
 from tfrs_shop.served.shop import ServedShop
 from tfrs_shop.served.similar import Similar
+from tfrs_shop.served.user_profile import UserProfile
 
 
 class Questions(tf.Module):
@@ -27,7 +29,14 @@ class Questions(tf.Module):
     def __init__(self, shop: ServedShop):
         super().__init__(name="questions")
         self.shop = shop
-        self.all: list[Question] = [Recommend(shop), RecommendFiltered(shop), Similar(shop), Rank(shop)]
+        self.all: list[Question] = [
+            Recommend(shop),
+            RecommendFiltered(shop),
+            RecommendDiverse(shop),
+            Similar(shop),
+            Rank(shop),
+            UserProfile(shop),
+        ]
 
     def signatures(self) -> dict[str, Any]:
         """Return signature name to concrete function."""

@@ -12,6 +12,7 @@ from tfrs_shop.dataset import ShopData, left_padded, lookup_table
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import LineTable
 from tfrs_shop.served.product_filter import Limits
+from tfrs_shop.served.product_groups import ProductGroups
 from tfrs_shop.served.retrieval import Retrieval
 from tfrs_shop.served.stored_users import StoredUsers, bought_types
 
@@ -58,8 +59,11 @@ class ServedShop(tf.Module):
         self.vectors, self.filter = self.retrieval.vectors, self.retrieval.filter
         self.product_ids = tf.Variable(data.catalogue.product_id.astype(np.bytes_), trainable=False, name="product_id")
         self.titles = tf.Variable(data.catalogue.title.tolist(), trainable=False, name="title", dtype=tf.string)
+        self.categories = ProductGroups(data.catalogue.category_name)
+        self.brands = ProductGroups(data.catalogue.brand_name)
         self.product_table = LineTable(assets["products"])
         self.event_types = lookup_table(data.values["event_type"])
+        self.event_type_names = tf.constant(data.values["event_type"])
         self.bought = tf.constant(bought_types(data), tf.int32)
         self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
         self.id_rows = tf.Variable(data.catalogue.embedding, trainable=False, name="id_rows")
@@ -132,12 +136,24 @@ class ServedShop(tf.Module):
         query = self.query_tower(inputs, training=False)[:, -1]
         return tf.math.l2_normalize(query, 1) if self.normalize else query
 
-    def next_products(self, rows: dict[str, tf.Tensor], limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the chances and the likeliest allowed products to be the next, ``[batch, k]``, best first."""
+    def next_products(
+        self,
+        rows: dict[str, tf.Tensor],
+        limits: Limits,
+        *,
+        count: int | None = None,
+        besides: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the chances and the likeliest allowed products to be the next, ``[batch, k]``, best first.
+
+        `count` and `besides` are those of ``Retrieval.next_products``.
+        """
         known = rows["history_event_type"][:, -1] > 0
         history = rows["history_product"]
         repeats = self.repeats(history, rows["history_event_type"])[:, -1] if self.repeats is not None else None
-        return self.retrieval.next_products(self.query(rows), history, repeats, known, limits)
+        return self.retrieval.next_products(
+            self.query(rows), history, repeats, known, limits, count=count, besides=besides
+        )
 
     def answer(self, scores: tf.Tensor, products: tf.Tensor) -> Answer:
         """Return the ids, scores and titles of products ``[batch, k]``, 0 for "no more"."""

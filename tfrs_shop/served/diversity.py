@@ -1,0 +1,168 @@
+"""Lists that are not all of a kind: which of a pool of candidates are shown, and in which order; in graph.
+
+Each function takes candidates ``[rows, pool]``, best first, and gives the places ``[rows, k]`` int32 in them of the
+products to show, -1 where none is left. ``strength`` ``[rows]`` float32 is from 0, the candidates' own order, to 1,
+where as little of it is left as the method allows. A row's answer depends on nothing but the row.
+
+MMR, DPP and the quota pick one product after the other, so that the first ten of a list of twenty are the list of ten.
+"""
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+METHODS = ("mmr", "dpp", "category_quota", "explore_walk", "explore_sample")
+# What a product of no chance counts as: its logarithm must be finite.
+SMALLEST_CHANCE = 1e-12
+# What is new of a product that the shown ones span: its logarithm must be finite.
+SMALLEST_NOVELTY = 1e-6
+_OUT = -1e30
+
+State = tuple[tf.Tensor, ...]
+
+
+def relevance(chance: tf.Tensor) -> tf.Tensor:
+    """Return the logarithm of ``chance``, finite: what a product is worth before the list is looked at."""
+    return tf.math.log(tf.maximum(chance, SMALLEST_CHANCE))
+
+
+def mmr(worth: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
+    """Pick by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
+
+    The next product has the largest (1 - strength) * worth - strength * largest cosine to a product shown before.
+
+    Args:
+        worth: ``[rows, pool]`` float32, of `relevance`.
+        vectors: ``[rows, pool, width]`` float32, unit length, or 0 of what is like nothing.
+        left: ``[rows, pool]`` bool, whether there is a candidate.
+        strength: ``[rows]`` float32.
+        k: how many to pick.
+    """
+    own = (1.0 - strength)[:, None] * worth
+
+    def gain(_: tf.Tensor, nearest: tf.Tensor) -> tf.Tensor:
+        # Nothing is shown before the first.
+        return own - strength[:, None] * tf.maximum(nearest, -1.0)
+
+    def shown(place: tf.Tensor, nearest: tf.Tensor) -> State:
+        chosen = tf.gather(vectors, place, batch_dims=1)
+        return (tf.maximum(nearest, tf.linalg.matvec(vectors, chosen)),)
+
+    return _greedily(k, left, (tf.fill(tf.shape(worth), -2.0),), gain, shown)
+
+
+def dpp(worth: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
+    """Pick the likeliest set of a determinantal point process greedily (Chen et al., NeurIPS 2018).
+
+    The list maximizes (1 - strength) * sum of worth + strength * log det of the matrix of its cosines: each next
+    product adds the most. What it adds to the determinant is the squared length of the part of its vector that those
+    shown do not span, which is kept up to date as in algorithm 1 of the paper.
+
+    Args:
+        worth, vectors, left, strength, k: as of `mmr`.
+    """
+    own = (1.0 - strength)[:, None] * worth
+
+    def gain(number: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
+        # Before the first nothing is shown: all are equally new, and not by rounding more or less.
+        new = tf.where(number > 0, tf.reduce_sum(tf.square(rest), 2), 1.0)
+        return own + strength[:, None] * tf.math.log(tf.maximum(new, SMALLEST_NOVELTY))
+
+    def shown(place: tf.Tensor, rest: tf.Tensor) -> State:
+        chosen = tf.gather(rest, place, batch_dims=1)
+        # What is but rounding is no direction.
+        length = tf.norm(chosen, axis=1, keepdims=True)
+        unit = tf.where(length > SMALLEST_NOVELTY**0.5, chosen / tf.maximum(length, SMALLEST_NOVELTY), 0.0)
+        return (rest - tf.linalg.matvec(rest, unit)[..., None] * unit[:, None],)
+
+    return _greedily(k, left, (vectors,), gain, shown)
+
+
+def category_quota(category: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
+    """Pick the best product of which the list has not too much yet.
+
+    At every place at most the share 1 - strength of the list so far, rounded up, and at least one product, is of one
+    category. Where no candidate is left that keeps this, those of the least shown categories are next.
+
+    Args:
+        category: ``[rows, pool]`` int32; products without one, 0, are of one category.
+        left, strength, k: as of `mmr`.
+    """
+    pool = tf.shape(category)[1]
+    by_place = -tf.cast(tf.range(pool), tf.float32)[None]
+
+    def gain(place: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        share = (1.0 - strength) * tf.cast(place + 1, tf.float32)
+        # Not one more for rounding.
+        most = tf.maximum(tf.math.ceil(share - 1e-4), 1.0)[:, None]
+        over = tf.where(count + 1.0 > most, count, 0.0)
+        return by_place - over * tf.cast(pool, tf.float32)
+
+    def shown(place: tf.Tensor, count: tf.Tensor) -> State:
+        return (count + tf.cast(category == tf.gather(category, place, batch_dims=1)[:, None], tf.float32),)
+
+    return _greedily(k, left, (tf.zeros(tf.shape(category)),), gain, shown)
+
+
+def explore_sample(worth: tf.Tensor, uniform: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
+    """Draw a list by Plackett-Luce: one product after the other, by chance ^ (1 / strength) of those that are left.
+
+    All at once: the k largest of worth + strength * Gumbel noise are such a draw (Kool et al., ICML 2019).
+
+    Args:
+        worth, left, strength, k: as of `mmr`.
+        uniform: ``[rows, pool]`` float32 random numbers, at least 0 and below 1.
+    """
+    gumbel = -tf.math.log(-tf.math.log(tf.clip_by_value(uniform, 1e-7, 1.0 - 1e-7)))
+    return _largest(worth + strength[:, None] * gumbel, left, k)
+
+
+def explore_walk(chance: tf.Tensor, visits: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
+    """Order by (1 - strength) * share of the chances + strength * share of the visits of a random walk.
+
+    Args:
+        chance: ``[rows, pool]`` float32.
+        visits: ``[rows, pool]`` float32, how often the walk came by.
+        left, strength, k: as of `mmr`.
+    """
+
+    def share(values: tf.Tensor) -> tf.Tensor:
+        values = tf.where(left, values, 0.0)
+        return tf.math.divide_no_nan(values, tf.reduce_sum(values, 1, keepdims=True))
+
+    return _largest((1.0 - strength)[:, None] * share(chance) + strength[:, None] * share(visits), left, k)
+
+
+def _largest(values: tf.Tensor, left: tf.Tensor, k: int) -> tf.Tensor:
+    best, places = tf.math.top_k(tf.where(left, values, _OUT), k)
+    return tf.where(best > _OUT, places, -1)
+
+
+def _greedily(
+    k: int,
+    left: tf.Tensor,
+    state: State,
+    gain: Callable[..., tf.Tensor],
+    shown: Callable[..., State],
+) -> tf.Tensor:
+    """Return the places ``[rows, k]`` that are picked one after the other, the first of equals.
+
+    Args:
+        k: how many.
+        left: ``[rows, pool]`` bool.
+        state: what is known of the list so far.
+        gain: from the number of products shown and the state to ``[rows, pool]`` float32.
+        shown: from the place ``[rows]`` that was picked and the state to the next state.
+    """
+    pool = tf.shape(left)[1]
+
+    def step(number: tf.Tensor, places: tf.TensorArray, left: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        place = tf.argmax(tf.where(left, gain(number, *state), _OUT), 1, tf.int32)
+        found = tf.gather(left, place, batch_dims=1)
+        places = places.write(number, tf.where(found, place, -1))
+        return number + 1, places, left & (tf.range(pool)[None] != place[:, None]), *shown(place, *state)
+
+    places = tf.TensorArray(tf.int32, k, element_shape=[None])
+    loop = (tf.constant(0), places, left, *state)
+    places = tf.while_loop(lambda number, *_: number < k, step, loop, maximum_iterations=k)[1]
+    return tf.transpose(places.stack())
