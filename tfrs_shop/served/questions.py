@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrs_shop.served.explain import Explain
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
@@ -36,6 +37,7 @@ class Questions(tf.Module):
             Similar(shop),
             Rank(shop),
             UserProfile(shop),
+            Explain(shop),
         ]
 
     def signatures(self) -> dict[str, Any]:

@@ -119,6 +119,7 @@ class RecommendDiverse(tf.Module):
             tf.where(found, tf.gather(products, place, batch_dims=1), 0),
         )
 
+    @tf.function
     def _places(
         self,
         scores: tf.Tensor,

@@ -80,16 +80,7 @@ class Retrieval(tf.Module):
             count: return so many instead of k, of which those after the k-th may be missing; at most k + 200.
             besides: ``[batch, some]`` int32 products, 0 padded; the allowed ones are returned before all others.
         """
-        near, found = self._nearest(query)
-        bias = tf.zeros_like(history, tf.float32)
-        if repeats is not None:
-            bias = tf.minimum(repeats / self.temperature, MOST_BIAS)
-        log_total = self._log_total(query, near / self.temperature)
-        if repeats is not None:
-            # The sum was made without what is added for the history's products.
-            own = self._scores(query, history) / self.temperature
-            more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(bias)
-            log_total += tf.math.log(tf.maximum(1.0 + tf.reduce_sum(more, 1, keepdims=True), 1e-6))
+        found, bias, log_total = self.totals(query, history, repeats)
         scores, found = self._candidates(query, history, bias, log_total, found, besides)
 
         def of_all(rows: tf.Tensor) -> tf.Tensor:
@@ -102,6 +93,27 @@ class Retrieval(tf.Module):
             return tf.exp(log_chance)
 
         return self._best(scores, found, known, limits, of_all, count or self.k, besides)
+
+    def totals(
+        self, query: tf.Tensor, history: tf.Tensor, repeats: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return what makes chances of scores, for the arguments of `next_products`.
+
+        Returns:
+            The nearest products ``[batch, most]`` int32; what is added to the logits of the history's products
+            ``[batch, events]``; and ``[batch, 1]``, the log of the sum of all products' exponentiated logits.
+        """
+        near, found = self._nearest(query)
+        bias = tf.zeros_like(history, tf.float32)
+        if repeats is not None:
+            bias = tf.minimum(repeats / self.temperature, MOST_BIAS)
+        log_total = self._log_total(query, near / self.temperature)
+        if repeats is not None:
+            # The sum was made without what is added for the history's products.
+            own = self._scores(query, history) / self.temperature
+            more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(bias)
+            log_total += tf.math.log(tf.maximum(1.0 + tf.reduce_sum(more, 1, keepdims=True), 1e-6))
+        return found, bias, log_total
 
     def similar(self, query: tf.Tensor, known: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the allowed products with the largest inner products with ``query`` ``[batch, width]``."""
@@ -177,10 +189,10 @@ class Retrieval(tf.Module):
         earlier = tf.reduce_any(tf.linalg.band_part(same, -1, 0) & ~tf.eye(tf.shape(ways)[1], dtype=tf.bool), 2)
         near = tf.reduce_any(ways[:, :, None] == found[:, None, :], 2)
         products = tf.concat([found, tf.where(earlier | near, 0, ways)], 1)
-        log_chance = self._scores(query, products) / self.temperature + _added(products, history, bias) - log_total
+        log_chance = self._scores(query, products) / self.temperature + added(products, history, bias) - log_total
         if self.transition_weight:
             # The graph lowers what hardly comes again as the model does.
-            weight *= tf.exp(tf.minimum(_added(neighbor, history, bias), 0.0))
+            weight *= tf.exp(tf.minimum(added(neighbor, history, bias), 0.0))
             leads = tf.cast(products[:, :, None] == neighbor[:, None, :], tf.float32)
             total = tf.reduce_sum(weight, 1, keepdims=True)
             follows = tf.math.divide_no_nan(tf.einsum("bcn,bn->bc", leads, weight), total)
@@ -214,7 +226,7 @@ def _spread_sample(products: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(1, products, min(products, most)).round().astype(np.int32))
 
 
-def _added(products: tf.Tensor, history: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+def added(products: tf.Tensor, history: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Return of ``products`` ``[batch, some]`` what ``bias`` ``[batch, events]`` adds for those of the history."""
     same = (products[:, :, None] == history[:, None, :]) & (history > 0)[:, None, :]
     return tf.reduce_sum(tf.where(same, bias[:, None, :], 0.0), 2)

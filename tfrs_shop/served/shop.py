@@ -13,6 +13,7 @@ from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import LineTable
 from tfrs_shop.served.product_filter import Limits
 from tfrs_shop.served.product_groups import ProductGroups
+from tfrs_shop.served.product_parts import ProductParts
 from tfrs_shop.served.retrieval import Retrieval
 from tfrs_shop.served.stored_users import StoredUsers, bought_types
 
@@ -66,9 +67,13 @@ class ServedShop(tf.Module):
         self.event_type_names = tf.constant(data.values["event_type"])
         self.bought = tf.constant(bought_types(data), tf.int32)
         self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
+        self.query_texts = tf.constant([b"", *data.values["query"]])
         self.id_rows = tf.Variable(data.catalogue.embedding, trainable=False, name="id_rows")
         if self.query_tower.behavior_text is not None:
             self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
+        # What the titles of a history are read as is what the products are made of, unless the encoder was trained on.
+        titles = getattr(self, "text_vectors", None) if model.text is None else None
+        self.product_parts = ProductParts(model, data, titles)
 
     def fresh(self, product_id: tf.Tensor, event_type: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         """Return what the model reads of histories that a request gives, and their products and known types.
@@ -120,6 +125,14 @@ class ServedShop(tf.Module):
 
     def query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` after the last event of each row."""
+        return self.last_query(self.query_tower(self.query_inputs(rows), training=False))
+
+    def last_query(self, read: tf.Tensor) -> tf.Tensor:
+        """Return the query vectors ``[batch, width]`` of what the query tower gives."""
+        return tf.math.l2_normalize(read[:, -1], 1) if self.normalize else read[:, -1]
+
+    def query_inputs(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return what the query tower reads of `rows`."""
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
         inputs = {
@@ -133,8 +146,7 @@ class ServedShop(tf.Module):
         if self.query_tower.behavior_text is not None:
             titles = tf.gather(self.text_vectors, history)
             inputs["text_vectors"] = tf.where(history[..., None] > 0, titles, inputs["query_vectors"])
-        query = self.query_tower(inputs, training=False)[:, -1]
-        return tf.math.l2_normalize(query, 1) if self.normalize else query
+        return inputs
 
     def next_products(
         self,

@@ -102,10 +102,12 @@ def heaviest(groups: ProductGroups, products: tf.Tensor, weight: tf.Tensor) -> t
     same = number[:, :, None] == number[:, None]
     total = tf.reduce_sum(tf.where(same, weight[:, None], 0.0), 2)
     # Each group once: where it comes last, which is the newest event.
-    events = number.shape[1]
-    later = tf.constant(np.triu(np.ones([events, events], bool), 1))
-    total = tf.where(tf.reduce_any(same & later, 2), 0.0, total)
-    best, places = tf.math.top_k(total, min(MOST, events))
+    events = tf.shape(number)[1]
+    later = tf.linalg.band_part(same, 0, -1) & ~tf.eye(events, dtype=tf.bool)
+    total = tf.where(tf.reduce_any(later, 2), 0.0, total)
+    # A history may be shorter than what is shown of it.
+    best, places = tf.math.top_k(tf.pad(total, [[0, 0], [0, MOST]]), MOST)
+    number = tf.pad(number, [[0, 0], [0, MOST]])
     shown = tf.where(best > 0.0, tf.gather(number, places, batch_dims=1), 0)
     return tf.gather(groups.names, shown), tf.math.divide_no_nan(best, tf.reduce_sum(weight, 1, keepdims=True))
 
