@@ -20,14 +20,14 @@ from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.report_charts import HEIGHT, WIDTH, line_chart
 from tfrs_shop.report_page import STYLE
 from tfrs_shop.run import load_run
-from tfrs_shop.served.diversity import METHODS, category_quota, dpp, explore_sample, explore_walk, mmr, relevance
+from tfrs_shop.served.diversity import METHODS, category_quota, dpp, explore_sample, explore_walk, mmr
 from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
 from tfrs_shop.transitions import TransitionScorer
 
 import tensorflow as tf  # isort: skip
 
 POOL, K, BATCH = 200, 10, 256
-STRENGTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0)
 LOSS, GAIN = 0.03, 0.25
 SEED = 1
 
@@ -45,7 +45,9 @@ class Pools:
     def __init__(self, model: ShopModel, data: ShopData, split: str, most: int):
         self.data = data
         vectors = model.product_vectors()
-        self.vectors = tf.math.l2_normalize(vectors, 1)
+        texts = data.catalogue.text_vector
+        # By what they are alike, as ``RecommendDiverse`` sees it.
+        self.vectors = tf.math.l2_normalize(tf.constant(texts) if texts.shape[1] else vectors, 1)
         self.category = tf.constant(leaf_category(data.catalogue.category), tf.int32)
         settings = model.config.transitions
         walk = RandomWalk(TransitionScorer(data.transitions, settings.events, settings.decay))
@@ -92,17 +94,16 @@ class Pools:
         name = "walked" if method == "explore_walk" else "product"
         chance, products = part["walked_chance" if name == "walked" else "chance"], part[name]
         left, strengths = chance >= 0.0, tf.fill([tf.shape(products)[0]], strength)
-        worth = relevance(chance)
         if method in ("mmr", "dpp"):
             vectors = tf.gather(self.vectors, products)
-            places = (mmr if method == "mmr" else dpp)(worth, vectors, left, strengths, K)
+            places = (mmr if method == "mmr" else dpp)(chance, vectors, left, strengths, K)
         elif method == "category_quota":
             places = category_quota(tf.gather(self.category, products), left, strengths, K)
         elif method == "explore_walk":
             places = explore_walk(chance, part["visits"], left, strengths, K)
         else:
             numbers = tf.random.stateless_uniform(tf.shape(products), [SEED, 0])
-            places = explore_sample(worth, numbers, left, strengths, K)
+            places = explore_sample(chance, numbers, left, strengths, K)
         return tf.where(places >= 0, tf.gather(products, tf.maximum(places, 0), batch_dims=1), 0)
 
     def measured(self, method: str, strength: float) -> dict[str, float]:
@@ -111,11 +112,10 @@ class Pools:
         catalogue = self.data.catalogue
         hit = lists == self.columns["label"][:, None]
         ndcg = float((hit / np.log2(np.arange(2, K + 2))).sum(1).mean())
-        vectors = catalogue.text_vector if catalogue.text_vector.shape[1] else self.vectors.numpy()
         found = {
             "ndcg@10": ndcg,
             "category": group_diversity(lists, leaf_category(catalogue.category)),
-            "embedding": vector_diversity(lists, vectors),
+            "embedding": vector_diversity(lists, self.vectors.numpy()),
         }
         return {"strength": strength, **{name: value or 0.0 for name, value in found.items()}}
 

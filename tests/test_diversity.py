@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from bundle_support import ask
 
-from tfrs_shop.served.diversity import METHODS, category_quota, dpp, explore_sample, explore_walk, mmr, relevance
+from tfrs_shop.served.diversity import METHODS, PAGE, UNIT, category_quota, dpp, explore_sample, explore_walk, mmr
 from tfrs_shop.served.random_walk import RandomWalk, uniform
 from tfrs_shop.transitions import Transitions, TransitionScorer
 
@@ -22,14 +22,15 @@ def candidates(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return chance.astype(np.float32), (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
-def mmr_by_hand(worth: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
+def mmr_by_hand(chance: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
     shown: list[int] = []
     while len(shown) < k:
-        gains = {
-            i: (1 - strength) * worth[i] - strength * max([float(vectors[i] @ vectors[j]) for j in shown], default=-1.0)
-            for i in range(len(worth))
+        nearest = {
+            i: max([float(vectors[i] @ vectors[j]) for j in shown], default=-1.0)
+            for i in range(len(chance))
             if i not in shown
         }
+        gains = {i: (1 - strength) * chance[i] / UNIT - strength * cosine for i, cosine in nearest.items()}
         shown.append(max(gains, key=gains.get))
     return shown
 
@@ -39,13 +40,15 @@ def log_det(vectors: np.ndarray, places: list[int]) -> float:
     return float(np.linalg.slogdet(cosines)[1])
 
 
-def dpp_by_hand(worth: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
+def dpp_by_hand(chance: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
     shown: list[int] = []
     while len(shown) < k:
         values = {
             # Rounded, so that the first of equals is the first: one product alone has the determinant 1.
-            i: round(float((1 - strength) * worth[[*shown, i]].sum() + strength * log_det(vectors, [*shown, i])), 5)
-            for i in range(len(worth))
+            i: round(
+                float((1 - strength) * chance[[*shown, i]].sum() / UNIT + strength * log_det(vectors, [*shown, i])), 5
+            )
+            for i in range(len(chance))
             if i not in shown
         }
         shown.append(max(values, key=values.get))
@@ -57,14 +60,23 @@ def batch_of(rows: list[np.ndarray]) -> tf.Tensor:
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.3, 0.6, 0.9, 1.0])
-def test_mmr_and_dpp_pick_what_a_plain_loop_picks(strength: float) -> None:
+def test_mmr_and_dpp_pick_what_a_plain_loop_picks_and_show_it_best_first(strength: float) -> None:
     drawn = [candidates(seed) for seed in range(8)]
-    worth, vectors = relevance(batch_of([chance for chance, _ in drawn])), batch_of([rows for _, rows in drawn])
+    chance, vectors = batch_of([chance for chance, _ in drawn]), batch_of([rows for _, rows in drawn])
     left, strengths = tf.fill([8, POOL], True), tf.fill([8], strength)
     for pick, by_hand in ((mmr, mmr_by_hand), (dpp, dpp_by_hand)):
-        found = pick(worth, vectors, left, strengths, WIDTH).numpy().tolist()
-        expected = [by_hand(worth.numpy()[i], vectors.numpy()[i], strength, WIDTH) for i in range(8)]
-        assert found == expected
+        for k in range(1, WIDTH + 1):
+            found = pick(chance, vectors, left, strengths, k).numpy().tolist()
+            assert found == [sorted(by_hand(*candidate, strength, k)) for candidate in drawn]
+
+
+def test_the_first_ten_of_a_longer_list_are_the_list_of_ten() -> None:
+    chance, vectors = (tf.constant([values]) for values in candidates(4))
+    left, strength = tf.fill([1, POOL], True), tf.constant([0.8])
+    for pick in (mmr, dpp):
+        longer = pick(chance, vectors, left, strength, POOL).numpy()[0].tolist()
+        assert longer[:PAGE] == pick(chance, vectors, left, strength, PAGE).numpy()[0].tolist()
+        assert sorted(longer) == list(range(POOL))
 
 
 def test_dpp_finds_the_set_with_the_largest_determinant_of_all_sets() -> None:
@@ -72,18 +84,19 @@ def test_dpp_finds_the_set_with_the_largest_determinant_of_all_sets() -> None:
     random = np.random.default_rng(5)
     vectors = np.repeat(np.eye(3, WIDTH), 4, axis=0) + 0.05 * random.normal(size=(POOL, WIDTH))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    worth = np.linspace(0.0, -0.2, POOL).astype(np.float32)
-    found = dpp(tf.constant([worth]), tf.constant([vectors]), tf.fill([1, POOL], True), tf.constant([0.5]), 3)
+    chance = UNIT * np.linspace(0.5, 0.3, POOL).astype(np.float32)
+    found = dpp(tf.constant([chance]), tf.constant([vectors]), tf.fill([1, POOL], True), tf.constant([0.5]), 3)
     sets = [list(places) for places in itertools.combinations(range(POOL), 3)]
-    best = max(sets, key=lambda places: worth[places].sum() + log_det(vectors, places))
-    assert sorted(found.numpy()[0].tolist()) == best
+    best = max(sets, key=lambda places: chance[places].sum() / UNIT + log_det(vectors, places))
+    assert found.numpy()[0].tolist() == best
 
 
-def test_what_is_the_same_twice_comes_last_and_a_list_longer_than_the_width_is_filled() -> None:
+def test_what_is_the_same_twice_is_not_picked_twice_and_a_list_longer_than_the_width_is_filled() -> None:
     vectors = tf.constant([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]])
-    worth, left = tf.constant([[-1.0, -1.1, -2.0, -3.0]]), tf.fill([1, 4], True)
-    assert dpp(worth, vectors, left, tf.constant([0.5]), 4).numpy().tolist() == [[0, 2, 1, 3]]
-    assert mmr(worth, vectors, left, tf.constant([1.0]), 4).numpy().tolist() == [[0, 2, 3, 1]]
+    chance, left, strength = tf.constant([[0.04, 0.03, 0.02, 0.01]]), tf.fill([1, 4], True), tf.constant([0.9])
+    assert dpp(chance, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
+    assert mmr(chance, vectors, left, tf.constant([1.0]), 3).numpy().tolist() == [[0, 2, 3]]
+    assert dpp(chance, vectors, left, strength, 4).numpy().tolist() == [[0, 1, 2, 3]]
 
 
 def test_a_quota_takes_the_best_of_other_categories_and_of_the_least_shown_when_none_is_left() -> None:
@@ -92,19 +105,20 @@ def test_a_quota_takes_the_best_of_other_categories_and_of_the_least_shown_when_
         strength: category_quota(category, left, tf.constant([strength]), 6).numpy()[0].tolist()
         for strength in (0.0, 0.5, 1.0)
     }
-    assert picked == {0.0: [0, 1, 2, 3, 4, 5], 0.5: [0, 3, 1, 5, 2, 6], 1.0: [0, 3, 6, 1, 5, 7]}
+    # Picked in the orders 0 1 2 3 4 5; 0 3 1 5 2 6; 0 3 6 1 5 7.
+    assert picked == {0.0: [0, 1, 2, 3, 4, 5], 0.5: [0, 1, 2, 3, 5, 6], 1.0: [0, 1, 3, 5, 6, 7]}
 
 
 def test_where_nothing_is_left_the_list_says_so() -> None:
-    worth, left = tf.constant([[-1.0, -2.0, -3.0]]), tf.constant([[True, False, True]])
+    chance, left = tf.constant([[0.5, 0.3, 0.2]]), tf.constant([[True, False, True]])
     vectors, strength = tf.constant([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]]), tf.constant([0.5])
     numbers = tf.constant([[0.5, 0.5, 0.5]])
     lists = [
-        mmr(worth, vectors, left, strength, 3),
-        dpp(worth, vectors, left, strength, 3),
+        mmr(chance, vectors, left, strength, 3),
+        dpp(chance, vectors, left, strength, 3),
         category_quota(tf.constant([[1, 2, 1]]), left, strength, 3),
-        explore_walk(tf.exp(worth), numbers, left, strength, 3),
-        explore_sample(worth, numbers, left, strength, 3),
+        explore_walk(chance, numbers, left, strength, 3),
+        explore_sample(chance, numbers, left, strength, 3),
     ]
     assert [found.numpy().tolist() for found in lists] == [[[0, 2, -1]]] * 5
 
@@ -115,9 +129,9 @@ def test_samples_are_as_frequent_as_plackett_luce_says(strength: float) -> None:
 
     chance, draws = np.array([0.5, 0.3, 0.15, 0.05]), 20_000
     rows = tf.fill([draws, 1], True)
-    worth = relevance(tf.constant(np.tile(chance, (draws, 1)), tf.float32))
+    chances = tf.constant(np.tile(chance, (draws, 1)), tf.float32)
     numbers = tf.random.stateless_uniform([draws, 4], [3, 0])
-    found = explore_sample(worth, numbers, tf.tile(rows, [1, 4]), tf.fill([draws], strength), 2).numpy()
+    found = explore_sample(chances, numbers, tf.tile(rows, [1, 4]), tf.fill([draws], strength), 2).numpy()
     weight = chance ** (1 / strength)
     pairs = list(itertools.permutations(range(4), 2))
     expected = [weight[a] / weight.sum() * weight[b] / (weight.sum() - weight[a]) for a, b in pairs]

@@ -34,6 +34,12 @@ def test_the_signatures_are_narrow(signatures) -> None:
     assert inputs == {
         "recommend_diverse": {"user_id", "method", "strength", "seed"},
         "recommend_for_history_diverse": {"history_product_id", "history_event_type", "method", "strength", "seed"},
+        "recommend_explained": {"user_id"},
+        "recommend_for_history_explained": {"history_product_id", "history_event_type"},
+        "explain": {"user_id", "product_id"},
+        "explain_for_history": {"history_product_id", "history_event_type", "product_id"},
+        "user_profile": {"user_id"},
+        "user_profile_for_history": {"history_product_id", "history_event_type"},
         "serving_default": {"user_id"},
         "recommend": {"user_id"},
         "recommend_for_history": {"history_product_id", "history_event_type"},

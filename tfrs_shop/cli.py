@@ -284,6 +284,58 @@ def query_diverse(
         _show(client.recommend_for_history_diverse(*events, method, strength, seed)[:k], as_json)
 
 
+@query_app.command("explain")
+def query_explain(
+    user: User = "",
+    history: History = "",
+    event_types: EventTypes = "",
+    product: Annotated[str, typer.Option(help="Of this product; if not given, why each recommendation is one.")] = "",
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show what makes a product's score; without --product, recommendations and because of what they are."""
+    client = _client(url, model)
+    _check_one(user, history)
+    events = _split(history), _split(event_types)
+    if not product:
+        found = client.recommend_explained(user) if user else client.recommend_for_history_explained(*events)
+        _show(found[:k], as_json)
+        return
+    row = client.explain(user, product) if user else client.explain_for_history(*events, product)
+    if as_json:
+        say(json.dumps(row, ensure_ascii=False, indent=2))
+        return
+    say(f"score {row['score']:.3f}, of which {row['baseline']:.3f} without anything known, and")
+    for share, part in sorted(zip(row["share"], row["part"], strict=True), reverse=True):
+        say(f"{share:+9.3f}  {part}")
+    say("The history's parts are made of:")
+    reasons = zip(row["because_share"], row["because_product_id"], row["because_title"], strict=True)
+    for share, name, title in [reason for reason in reasons if reason[1] or reason[2]][:k]:
+        say(f"{share:+9.3f}  {name:14}  {title}")
+
+
+@query_app.command("profile")
+def query_profile(
+    user: User = "",
+    history: History = "",
+    event_types: EventTypes = "",
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Show what a user's newest events are about: categories, brands, prices, activity."""
+    client = _client(url, model)
+    _check_one(user, history)
+    events = _split(history), _split(event_types)
+    row = client.user_profile(user) if user else client.user_profile_for_history(*events)
+    if as_json:
+        say(json.dumps(row, ensure_ascii=False, indent=2))
+    else:
+        say(row["summary"].replace("; ", "\n") or "Nothing is known.")
+
+
 @query_app.command("similar")
 def query_similar(
     product: Annotated[str, typer.Option(help="The product id.")],
@@ -336,7 +388,8 @@ def _show(answers: list[Any], as_json: bool) -> None:
         say(json.dumps([dataclasses.asdict(answer) for answer in answers], ensure_ascii=False, indent=2))
         return
     for place, answer in enumerate(answers, 1):
-        say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}")
+        because = f"  (because of {answer.because_title})" if getattr(answer, "because_title", "") else ""
+        say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}{because}")
 
 
 def _quiet_tensorflow() -> None:

@@ -4,7 +4,8 @@ Each function takes candidates ``[rows, pool]``, best first, and gives the place
 products to show, -1 where none is left. ``strength`` ``[rows]`` float32 is from 0, the candidates' own order, to 1,
 where as little of it is left as the method allows. A row's answer depends on nothing but the row.
 
-MMR, DPP and the quota pick one product after the other, so that the first ten of a list of twenty are the list of ten.
+MMR, DPP and the quota pick one product after the other. Which ten are shown makes a list diverse, not their order: so
+each ten that are picked come best first, and the first ten of a list of twenty are still the list of ten.
 """
 
 from collections.abc import Callable
@@ -12,33 +13,34 @@ from collections.abc import Callable
 import tensorflow as tf
 
 METHODS = ("mmr", "dpp", "category_quota", "explore_walk", "explore_sample")
+# A chance of so much is worth as much as a cosine of 1, at a strength of a half: at about that strength 3% of NDCG@10
+# is lost on Amazon Beauty's validation split (python -m benchmarks.diversity).
+UNIT = 1 / 40
 # What a product of no chance counts as: its logarithm must be finite.
 SMALLEST_CHANCE = 1e-12
 # What is new of a product that the shown ones span: its logarithm must be finite.
 SMALLEST_NOVELTY = 1e-6
+# Products that are picked before they are put in order.
+PAGE = 10
 _OUT = -1e30
 
 State = tuple[tf.Tensor, ...]
 
 
-def relevance(chance: tf.Tensor) -> tf.Tensor:
-    """Return the logarithm of ``chance``, finite: what a product is worth before the list is looked at."""
-    return tf.math.log(tf.maximum(chance, SMALLEST_CHANCE))
-
-
-def mmr(worth: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
+def mmr(chance: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
     """Pick by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998).
 
-    The next product has the largest (1 - strength) * worth - strength * largest cosine to a product shown before.
+    The next product has the largest (1 - strength) * chance / UNIT - strength * largest cosine to one picked before.
+    Chances, and not their logarithms: their sum is what a list may lose in hits.
 
     Args:
-        worth: ``[rows, pool]`` float32, of `relevance`.
+        chance: ``[rows, pool]`` float32.
         vectors: ``[rows, pool, width]`` float32, unit length, or 0 of what is like nothing.
         left: ``[rows, pool]`` bool, whether there is a candidate.
         strength: ``[rows]`` float32.
         k: how many to pick.
     """
-    own = (1.0 - strength)[:, None] * worth
+    own = (1.0 - strength)[:, None] * chance / UNIT
 
     def gain(_: tf.Tensor, nearest: tf.Tensor) -> tf.Tensor:
         # Nothing is shown before the first.
@@ -48,20 +50,20 @@ def mmr(worth: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tens
         chosen = tf.gather(vectors, place, batch_dims=1)
         return (tf.maximum(nearest, tf.linalg.matvec(vectors, chosen)),)
 
-    return _greedily(k, left, (tf.fill(tf.shape(worth), -2.0),), gain, shown)
+    return _greedily(k, left, (tf.fill(tf.shape(chance), -2.0),), gain, shown)
 
 
-def dpp(worth: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
+def dpp(chance: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
     """Pick the likeliest set of a determinantal point process greedily (Chen et al., NeurIPS 2018).
 
-    The list maximizes (1 - strength) * sum of worth + strength * log det of the matrix of its cosines: each next
-    product adds the most. What it adds to the determinant is the squared length of the part of its vector that those
-    shown do not span, which is kept up to date as in algorithm 1 of the paper.
+    The list maximizes (1 - strength) * sum of chances / UNIT + strength * log det of the matrix of its cosines: each
+    next product adds the most. What it adds to the determinant is the squared length of the part of its vector that
+    those shown do not span, which is kept up to date as in algorithm 1 of the paper.
 
     Args:
-        worth, vectors, left, strength, k: as of `mmr`.
+        chance, vectors, left, strength, k: as of `mmr`.
     """
-    own = (1.0 - strength)[:, None] * worth
+    own = (1.0 - strength)[:, None] * chance / UNIT
 
     def gain(number: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
         # Before the first nothing is shown: all are equally new, and not by rounding more or less.
@@ -104,17 +106,17 @@ def category_quota(category: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k:
     return _greedily(k, left, (tf.zeros(tf.shape(category)),), gain, shown)
 
 
-def explore_sample(worth: tf.Tensor, uniform: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
+def explore_sample(chance: tf.Tensor, uniform: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
     """Draw a list by Plackett-Luce: one product after the other, by chance ^ (1 / strength) of those that are left.
 
-    All at once: the k largest of worth + strength * Gumbel noise are such a draw (Kool et al., ICML 2019).
+    All at once: the k largest of log chance + strength * Gumbel noise are such a draw (Kool et al., ICML 2019).
 
     Args:
-        worth, left, strength, k: as of `mmr`.
+        chance, left, strength, k: as of `mmr`.
         uniform: ``[rows, pool]`` float32 random numbers, at least 0 and below 1.
     """
     gumbel = -tf.math.log(-tf.math.log(tf.clip_by_value(uniform, 1e-7, 1.0 - 1e-7)))
-    return _largest(worth + strength[:, None] * gumbel, left, k)
+    return _largest(tf.math.log(tf.maximum(chance, SMALLEST_CHANCE)) + strength[:, None] * gumbel, left, k)
 
 
 def explore_walk(chance: tf.Tensor, visits: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int) -> tf.Tensor:
@@ -145,7 +147,7 @@ def _greedily(
     gain: Callable[..., tf.Tensor],
     shown: Callable[..., State],
 ) -> tf.Tensor:
-    """Return the places ``[rows, k]`` that are picked one after the other, the first of equals.
+    """Return the places ``[rows, k]`` that are picked one after the other, the first of equals, each PAGE in order.
 
     Args:
         k: how many.
@@ -165,4 +167,13 @@ def _greedily(
     places = tf.TensorArray(tf.int32, k, element_shape=[None])
     loop = (tf.constant(0), places, left, *state)
     places = tf.while_loop(lambda number, *_: number < k, step, loop, maximum_iterations=k)[1]
-    return tf.transpose(places.stack())
+    return _best_first(tf.transpose(places.stack()), k)
+
+
+def _best_first(places: tf.Tensor, k: int) -> tf.Tensor:
+    """Return ``places`` ``[rows, k]`` with each PAGE of them in order, and -1 at the end."""
+    last = places.dtype.max
+    pages = tf.pad(tf.where(places < 0, last, places), [[0, 0], [0, -k % PAGE]], constant_values=last)
+    ordered = tf.sort(tf.reshape(pages, [-1, PAGE]), 1)
+    ordered = tf.reshape(ordered, [-1, k + -k % PAGE])[:, :k]
+    return tf.where(ordered == last, -1, ordered)

@@ -15,6 +15,7 @@ from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
 from tfrs_shop.served.recommend_diverse import RecommendDiverse
+from tfrs_shop.served.recommend_explained import RecommendExplained
 from tfrs_shop.served.shop import ServedShop
 from tfrs_shop.served.similar import Similar
 from tfrs_shop.served.user_profile import UserProfile
@@ -34,6 +35,7 @@ class Questions(tf.Module):
             Recommend(shop),
             RecommendFiltered(shop),
             RecommendDiverse(shop),
+            RecommendExplained(shop),
             Similar(shop),
             Rank(shop),
             UserProfile(shop),

@@ -12,7 +12,6 @@ from tfrs_shop.served.diversity import (
     explore_sample,
     explore_walk,
     mmr,
-    relevance,
 )
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits
@@ -131,13 +130,13 @@ class RecommendDiverse(tf.Module):
     ) -> tf.Tensor:
         """Return the places ``[batch, k]`` in ``products`` ``[batch, pool]``, each row by its own method."""
         k, shop = self.shop.retrieval.k, self.shop
-        left, worth = products > 0, relevance(scores)
+        left = products > 0
 
         def by_mmr(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-            return mmr(tf.gather(worth, rows), self._vectors(tf.gather(products, rows)), left, strength, k)
+            return mmr(tf.gather(scores, rows), self._likeness(tf.gather(products, rows)), left, strength, k)
 
         def by_dpp(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-            return dpp(tf.gather(worth, rows), self._vectors(tf.gather(products, rows)), left, strength, k)
+            return dpp(tf.gather(scores, rows), self._likeness(tf.gather(products, rows)), left, strength, k)
 
         def by_quota(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
             return category_quota(tf.gather(shop.categories.number, tf.gather(products, rows)), left, strength, k)
@@ -149,7 +148,7 @@ class RecommendDiverse(tf.Module):
 
         def by_sample(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
             numbers = uniform(tf.gather(seed, rows), self.pool)
-            return explore_sample(tf.gather(worth, rows), numbers, left, strength, k)
+            return explore_sample(tf.gather(scores, rows), numbers, left, strength, k)
 
         places = tf.zeros([tf.shape(products)[0], k], tf.int32)
         for name, by in zip(METHODS, (by_mmr, by_dpp, by_quota, by_walk, by_sample), strict=True):
@@ -172,8 +171,18 @@ class RecommendDiverse(tf.Module):
 
         return tf.cond(tf.size(rows) > 0, updated, lambda: places)
 
-    def _vectors(self, products: tf.Tensor) -> tf.Tensor:
-        return tf.math.l2_normalize(tf.gather(self.shop.vectors, products), 2)
+    def _likeness(self, products: tf.Tensor) -> tf.Tensor:
+        """Return unit vectors ``[rows, pool, width]`` by which products are alike: of their texts, where there are any.
+
+        Product vectors are alike where the same users are interested, which is what a list is relevant for. A product
+        without a text is like the average one.
+        """
+        texts = self.shop.product_parts.features["text_vector"]
+        if not texts.shape[1]:
+            return tf.math.l2_normalize(tf.gather(self.shop.vectors, products), 2)
+        own = tf.gather(texts, products)
+        known = tf.reduce_any(own != 0.0, 2, keepdims=True)
+        return tf.math.l2_normalize(tf.where(known, own, self.shop.query_tower.text_mean), 2)
 
 
 def checks(method: tf.Tensor, strength: tf.Tensor) -> list[tf.Operation]:
