@@ -27,7 +27,7 @@ from tfrs_shop.transitions import TransitionScorer
 import tensorflow as tf  # isort: skip
 
 POOL, K, BATCH = 200, 10, 256
-STRENGTHS = (0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.8, 1.0)
+STRENGTHS = (0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0)
 LOSS, GAIN = 0.03, 0.25
 SEED = 1
 
@@ -172,7 +172,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--examples", type=int, default=0, help="of validation, evenly spread; 0: all")
+    parser.add_argument("--examples", type=int, default=0, help="of each split, evenly spread; 0: all")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--output", type=Path, default=Path("bench-results/diversity.json"))
     given = parser.parse_args(arguments)
@@ -194,7 +194,7 @@ def main(arguments: list[str] | None = None) -> None:
     show(f"Validation: the largest strength that loses at most {LOSS:.0%}", picked, plain)
     result["validation"] = {"recommend": plain, "curves": curves, "chosen": picked}
     del pools
-    pools = Pools(model, data, "test", 0)
+    pools = Pools(model, data, "test", given.examples)
     plain_test = pools.measured("recommend", 0.0)
     tested = {name: pools.measured(name, point["strength"]) for name, point in picked.items()}
     show(f"Test, {pools.size:,} examples: the same strengths", tested, plain_test)

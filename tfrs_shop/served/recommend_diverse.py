@@ -118,7 +118,8 @@ class RecommendDiverse(tf.Module):
             tf.where(found, tf.gather(products, place, batch_dims=1), 0),
         )
 
-    @tf.function
+    # Traced once for both signatures: a bundle is half as large then, and written and loaded sooner.
+    @tf.function(autograph=False)
     def _places(
         self,
         scores: tf.Tensor,

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_shop.served.explain import after_the_towers
+from tfrs_shop.served.explain import after_the_towers, read_rows
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
@@ -50,15 +50,17 @@ class RecommendExplained(tf.Module):
         """
         rows, user = self.shop.stored(user_id)
         limits = self.shop.filter.no_limits(tf.shape(user)[0], self.shop.own_of_user(user))
-        return self._answer(rows, limits)
+        return self._answer(read_rows(rows), limits)
 
     @tf.function
     def recommend_for_history_explained(self, history_product_id: tf.Tensor, history_event_type: tf.Tensor) -> Answer:
         """Answer as `Recommend.recommend_for_history` does, with the reasons of `recommend_explained`."""
         rows, products, kinds = self.shop.fresh(history_product_id, history_event_type)
         limits = self.shop.filter.no_limits(tf.shape(products)[0], self.shop.own_of_history(products, kinds))
-        return self._answer(rows, limits)
+        return self._answer(read_rows(rows), limits)
 
+    # Traced once for both signatures: a bundle is half as large then, and written and loaded sooner.
+    @tf.function(autograph=False)
     def _answer(self, rows: dict[str, tf.Tensor], limits: Limits) -> Answer:
         shop = self.shop
         scores, products = shop.next_products(rows, limits)
@@ -97,7 +99,7 @@ class RecommendExplained(tf.Module):
 def without_each(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     """Return rows ``[batch * events, ...]``: each row as often as it has places, each time without one of them.
 
-    What is left is left-padded again, as if the event had never been.
+    What is left is left-padded again, as if the event had never been. `rows` are those of ``read_rows``.
 
     >>> rows = {"history_product": tf.constant([[4, 5, 6]]), "profile": tf.constant([[1]])}
     >>> without_each(rows)["history_product"].numpy().tolist()
@@ -106,13 +108,12 @@ def without_each(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     length = tf.shape(rows["history_product"])[1]
     place = tf.range(length)
     before = tf.where(place[None] <= place[:, None], place[None] - 1, place[None])
-    padding = {"history_timestamp": -1, "history_rating": float("nan")}
 
     def left_out(name: str, values: tf.Tensor) -> tf.Tensor:
         if name == "profile":
             return tf.repeat(values, length, 0)
         moved = tf.gather(values, tf.maximum(before, 0), axis=1)
-        pad = tf.cast(padding.get(name, 0), values.dtype)
+        pad = tf.constant(-1 if name == "history_timestamp" else 0, values.dtype)
         return tf.reshape(tf.where(before[None] >= 0, moved, pad), [-1, length])
 
     return {name: left_out(name, values) for name, values in rows.items()}

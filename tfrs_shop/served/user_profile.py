@@ -56,15 +56,17 @@ class UserProfile(tf.Module):
             ``price_median``, ``price_high`` ``[batch]`` float32, between which four fifths of the weight are, -1 where
             no price is known; and ``summary`` ``[batch]`` string, all of it in words, "" where nothing is known.
         """
-        return self._profile(self.shop.stored(user_id)[0])
+        rows = self.shop.stored(user_id)[0]
+        return self._profile(rows["history_product"], rows["history_event_type"])
 
     @tf.function
     def user_profile_for_history(self, history_product_id: tf.Tensor, history_event_type: tf.Tensor) -> Answer:
         """Return the profile after fresh histories ``[batch, events]`` string; nothing stored is read."""
-        return self._profile(self.shop.fresh(history_product_id, history_event_type)[0])
+        rows = self.shop.fresh(history_product_id, history_event_type)[0]
+        return self._profile(rows["history_product"], rows["history_event_type"])
 
-    def _profile(self, rows: dict[str, tf.Tensor]) -> Answer:
-        products, kinds = rows["history_product"], rows["history_event_type"]
+    @tf.function(autograph=False)
+    def _profile(self, products: tf.Tensor, kinds: tf.Tensor) -> Answer:
         age = tf.cast(tf.range(tf.shape(kinds)[1])[::-1], tf.float32)
         weight = tf.where(kinds > 0, DECAY**age, 0.0)
         category, category_weight = heaviest(self.shop.categories, products, weight)
