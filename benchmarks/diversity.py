@@ -3,25 +3,35 @@
 For every example of the validation split (or a sample of them) the 200 best products are found, seen products taken
 out, and of them each method chooses ten, at several strengths. The largest strength that loses at most 3% of NDCG@10
 on validation is then measured on the test split. Prints tables, and writes ``bench-results/diversity.json`` and a page
-with the charts beside it. ``--latency`` also measures what a list adds to a request (k = 10 of 200 candidates).
+with the charts beside it. ``--latency`` measures instead what a list (k = 10 of 200 candidates), reasons, and an
+explanation take on top of a request for recommendations, one user at a time, in turns.
 """
 
 import argparse
+import functools
 import json
+import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.index import build_index
 from tfrs_shop.metrics.lists import group_diversity, leaf_category, vector_diversity
 from tfrs_shop.model.shop_model import ShopModel
-from tfrs_shop.report_charts import HEIGHT, WIDTH, line_chart
+from tfrs_shop.report_charts import line_chart
 from tfrs_shop.report_page import STYLE
 from tfrs_shop.run import load_run
 from tfrs_shop.served.diversity import METHODS, category_quota, dpp, explore_sample, explore_walk, mmr
+from tfrs_shop.served.explain import Explain
 from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
+from tfrs_shop.served.recommend import Recommend
+from tfrs_shop.served.recommend_diverse import RecommendDiverse
+from tfrs_shop.served.recommend_explained import RecommendExplained
+from tfrs_shop.served.shop import ServedShop, Serving
 from tfrs_shop.transitions import TransitionScorer
 
 import tensorflow as tf  # isort: skip
@@ -164,8 +174,40 @@ def page(curves: dict[str, list[dict[str, float]]], plain: dict[str, float], tex
         )
         for kind in ("category", "embedding")
     )
-    assert WIDTH > HEIGHT
     return f'<!doctype html><meta charset="utf-8"><style>{STYLE}{style}</style><h1>Diversity</h1><p>{text}</p>{charts}'
+
+
+def latency(model: ShopModel, data: ShopData) -> dict[str, float]:
+    """Return the median milliseconds of a request of each kind, in process."""
+    vectors, users = model.product_vectors().numpy(), data.users()["user_id"]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {"products": Path(folder) / "products", "users": Path(folder) / "users"}
+        paths["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
+        paths["users"].write_bytes(b"\n".join(users) + b"\n")
+        shop = ServedShop(model, data, vectors, Serving(K, "bought"), {name: str(path) for name, path in paths.items()})
+        shop.retrieval.index, _ = build_index("brute_force", vectors[1:], vectors[1:513], shop.retrieval.most)
+        questions = Recommend(shop), RecommendDiverse(shop), RecommendExplained(shop), Explain(shop)
+        plain, diverse, reasons, explain = questions
+        asked: dict[str, Callable[[tf.Tensor], Any]] = {"recommend": plain.recommend}
+        seed, half = tf.constant([SEED], tf.int64), tf.constant([0.5])
+        for name in METHODS:
+            asked[name] = functools.partial(
+                diverse.recommend_diverse, method=tf.constant([name]), strength=half, seed=seed
+            )
+        asked["recommend_explained"] = reasons.recommend_explained
+        product = tf.constant(data.values["product_id"][:1])
+        asked["explain"] = lambda user: explain.explain(user, product)
+        times: dict[str, list[float]] = {name: [] for name in asked}
+        for place in np.linspace(0, len(users) - 1, 210).astype(int):
+            user = tf.constant([users[place]])
+            for name, ask in asked.items():
+                started = time.perf_counter()
+                ask(user)
+                times[name].append(time.perf_counter() - started)
+    found = {name: 1000 * float(np.median(values[10:])) for name, values in times.items()}
+    for name, milliseconds in found.items():
+        print(f"{name:20}{milliseconds:8.2f} ms  {milliseconds - found['recommend']:+8.2f}")
+    return found
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -175,8 +217,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--examples", type=int, default=0, help="of each split, evenly spread; 0: all")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--output", type=Path, default=Path("bench-results/diversity.json"))
+    parser.add_argument("--latency", action="store_true", help="measure the time of requests instead")
     given = parser.parse_args(arguments)
     model, data, _ = load_run(given.run, given.data)
+    if given.latency:
+        latency(model, data)
+        return
     result: dict[str, Any] = {"data": str(data.directory), "loss": LOSS, "gain": GAIN}
     started = time.monotonic()
     pools = Pools(model, data, "validation", given.examples)
