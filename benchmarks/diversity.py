@@ -37,7 +37,7 @@ from tfrs_shop.transitions import TransitionScorer
 import tensorflow as tf  # isort: skip
 
 POOL, K, BATCH = 200, 10, 256
-STRENGTHS = (0.2, 0.3, 0.4, 0.45, 0.5, 0.6, 0.8, 1.0)
+STRENGTHS = (0.2, 0.4, 0.45, 0.5, 0.55, 0.7, 1.0)
 LOSS, GAIN = 0.03, 0.25
 SEED = 1
 

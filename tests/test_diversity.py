@@ -25,12 +25,12 @@ def candidates(seed: int) -> tuple[np.ndarray, np.ndarray]:
 def mmr_by_hand(chance: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
     shown: list[int] = []
     while len(shown) < k:
-        nearest = {
-            i: max([float(vectors[i] @ vectors[j]) for j in shown], default=-1.0)
+        gains = {
+            i: (1 - strength) * chance[i] / UNIT / np.log2(len(shown) + 2)
+            - strength * (np.mean([float(vectors[i] @ vectors[j]) for j in shown]) if shown else 0.0)
             for i in range(len(chance))
             if i not in shown
         }
-        gains = {i: (1 - strength) * chance[i] / UNIT - strength * cosine for i, cosine in nearest.items()}
         shown.append(max(gains, key=gains.get))
     return shown
 
