@@ -95,7 +95,7 @@ def test_what_is_the_same_twice_is_not_picked_twice_and_a_list_longer_than_the_w
     vectors = tf.constant([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]])
     chance, left, strength = tf.constant([[0.04, 0.03, 0.02, 0.01]]), tf.fill([1, 4], True), tf.constant([0.9])
     assert dpp(chance, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
-    assert mmr(chance, vectors, left, tf.constant([1.0]), 3).numpy().tolist() == [[0, 2, 3]]
+    assert mmr(chance, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
     assert dpp(chance, vectors, left, strength, 4).numpy().tolist() == [[0, 1, 2, 3]]
 
 
