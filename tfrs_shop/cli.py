@@ -266,7 +266,7 @@ def query_diverse(
     event_types: EventTypes = "",
     method: Annotated[
         str, typer.Option(help="mmr, dpp, category_quota, explore_walk or explore_sample; see docs/diversity.md.")
-    ] = "dpp",
+    ] = "mmr",
     strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="0: as recommend answers; 1: the most.")] = 0.5,
     seed: Annotated[int, typer.Option(help="Of the methods that draw: another seed draws another list.")] = 0,
     url: Url = "http://127.0.0.1:8501",

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import tensorflow as tf
 
 METHODS = ("mmr", "dpp", "category_quota", "explore_walk", "explore_sample")
-# A chance of so much is worth as much as a cosine of 1, at a strength of a half: at about that strength 3% of NDCG@10
-# is lost on Amazon Beauty's validation split (python -m benchmarks.diversity).
+# A chance of so much is worth as much as a cosine of 1, at a strength of a half: about there 3% of NDCG@10 are lost on
+# Amazon Beauty's validation split (python -m benchmarks.diversity).
 UNIT = 1 / 120
 # What a product of no chance counts as: its logarithm must be finite.
 SMALLEST_CHANCE = 1e-12
