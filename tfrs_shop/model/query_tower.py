@@ -121,7 +121,7 @@ class QueryTower(tf_keras.layers.Layer):
         recency = self._recency(inputs, training)
         for block in self.blocks:
             events = block(events, mask, recency, training=training)
-        if text is not None:
+        if text is not None and self.behavior_text is not None:
             mean = tf.cast(behavior_vectors(text), self.compute_dtype)
             events += self.behavior_text(self.text_dropout(mean, training=training))
         return tf.cast(self.norm(events), tf.float32)

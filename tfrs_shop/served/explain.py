@@ -21,7 +21,7 @@ from tfrs_shop.served.shop import Answer, ServedShop
 
 # Points on the line. Near its start a little of an event changes much, as the layers' norms see only directions: the
 # points are denser there.
-POINTS, DENSITY = 32, 3
+POINTS, DENSITY = 64, 3
 OF_QUERY = ("history", "behavior_text", "profile", "repeats", "transitions")
 
 
@@ -135,7 +135,7 @@ class Explain(tf.Module):
             return tf.reshape(moving, tf.concat([[-1], tf.shape(values)[1:]], 0))
 
         line = [along(values) for values in moved]
-        read = {name: tf.repeat(inputs[name], count, 0) for name in ("event_type", "timestamp") if name in inputs}
+        read: dict[str, tf.Tensor] = {name: tf.repeat(inputs[name], count, 0) for name in ("event_type", "timestamp")}
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(line)
             events, text, profile, parts = line
