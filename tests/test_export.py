@@ -32,6 +32,14 @@ def test_the_signatures_are_narrow(signatures) -> None:
     }
     limits = {"exclude_product_id", "category", "price_min", "price_max", "exclude_seen", "now"}
     assert inputs == {
+        "recommend_diverse": {"user_id", "method", "strength", "seed"},
+        "recommend_for_history_diverse": {"history_product_id", "history_event_type", "method", "strength", "seed"},
+        "recommend_explained": {"user_id"},
+        "recommend_for_history_explained": {"history_product_id", "history_event_type"},
+        "explain": {"user_id", "product_id"},
+        "explain_for_history": {"history_product_id", "history_event_type", "product_id"},
+        "user_profile": {"user_id"},
+        "user_profile_for_history": {"history_product_id", "history_event_type"},
         "serving_default": {"user_id"},
         "recommend": {"user_id"},
         "recommend_for_history": {"history_product_id", "history_event_type"},
@@ -218,8 +226,7 @@ def test_warm_up_requests_and_golden_answers_cover_every_door(bundle, signatures
                 np.testing.assert_allclose(answer[key].numpy(), tf.make_ndarray(value), atol=1e-5)
             else:
                 assert answer[key].numpy().tolist() == tf.make_ndarray(value).tolist()
-    filtered = {"recommend_filtered", "recommend_for_history_filtered"}
-    assert asked == {"serving_default", "recommend_for_history", "similar", "rank"} | filtered
+    assert asked == set(signatures) - {"recommend", "keep"}
     warm_up = sum(1 for _ in tf.data.TFRecordDataset(str(bundle / "assets.extra" / "tf_serving_warmup_requests")))
     assert warm_up >= 4
 

@@ -37,6 +37,9 @@ Url = Annotated[str, typer.Option(help="The server's REST address.")]
 Model = Annotated[str, typer.Option(help="The model's name.")]
 Most = Annotated[int, typer.Option("--k", min=1, help="Show at most so many products.")]
 Compare = Annotated[Path | None, typer.Option(metavar="RUN2", help="Another run on the same data, to test against.")]
+User = Annotated[str, typer.Option(help="The user id; an unknown user gets what is popular.")]
+History = Annotated[str, typer.Option(help="Or product ids, oldest first, comma-separated.")]
+EventTypes = Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
@@ -273,9 +276,9 @@ def amazon_2023(
 
 @query_app.command("recommend")
 def query_recommend(
-    user: Annotated[str, typer.Option(help="The user id; an unknown user gets what is popular.")] = "",
-    history: Annotated[str, typer.Option(help="Or product ids, oldest first, comma-separated.")] = "",
-    event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
+    user: User = "",
+    history: History = "",
+    event_types: EventTypes = "",
     exclude_products: Annotated[str, typer.Option(help="Leave out these product ids, comma-separated.")] = "",
     category: Annotated[str, typer.Option(help="Only of this category path, or below it: 'Makeup > Face'.")] = "",
     price_min: Annotated[float | None, typer.Option(min=0.0, help="Only at this price or above.")] = None,
@@ -288,8 +291,7 @@ def query_recommend(
 ) -> None:
     """Recommend products for a user, or after a history."""
     client = _client(url, model)
-    if bool(user) == bool(history):
-        raise UserError("give either --user or --history.")
+    _check_one(user, history)
     from tfrs_shop.client import Filter
 
     only: Filter | None = Filter(_split(exclude_products), category, price_min, price_max, exclude_seen)
@@ -298,6 +300,83 @@ def query_recommend(
         _show(client.recommend(user, only)[:k], as_json)
     else:
         _show(client.recommend_for_history(_split(history), _split(event_types), only)[:k], as_json)
+
+
+@query_app.command("diverse")
+def query_diverse(
+    user: User = "",
+    history: History = "",
+    event_types: EventTypes = "",
+    method: Annotated[
+        str, typer.Option(help="mmr, dpp, category_quota, explore_walk or explore_sample; see docs/diversity.md.")
+    ] = "mmr",
+    strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="0: as recommend answers; 1: the most.")] = 0.5,
+    seed: Annotated[int, typer.Option(help="Of the methods that draw: another seed draws another list.")] = 0,
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Recommend products that are not all of a kind."""
+    client = _client(url, model)
+    _check_one(user, history)
+    if user:
+        _show(client.recommend_diverse(user, method, strength, seed)[:k], as_json)
+    else:
+        events = _split(history), _split(event_types)
+        _show(client.recommend_for_history_diverse(*events, method, strength, seed)[:k], as_json)
+
+
+@query_app.command("explain")
+def query_explain(
+    user: User = "",
+    history: History = "",
+    event_types: EventTypes = "",
+    product: Annotated[str, typer.Option(help="Of this product; if not given, why each recommendation is one.")] = "",
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Show what makes a product's score; without --product, recommendations and because of what they are."""
+    client = _client(url, model)
+    _check_one(user, history)
+    events = _split(history), _split(event_types)
+    if not product:
+        found = client.recommend_explained(user) if user else client.recommend_for_history_explained(*events)
+        _show(found[:k], as_json)
+        return
+    row = client.explain(user, product) if user else client.explain_for_history(*events, product)
+    if as_json:
+        say(json.dumps(row, ensure_ascii=False, indent=2))
+        return
+    say(f"score {row['score']:.3f}, of which {row['baseline']:.3f} without anything known, and")
+    for share, part in sorted(zip(row["share"], row["part"], strict=True), reverse=True):
+        say(f"{share:+9.3f}  {part}")
+    say("The history's parts are made of:")
+    reasons = zip(row["because_share"], row["because_product_id"], row["because_title"], strict=True)
+    for share, name, title in [reason for reason in reasons if reason[1] or reason[2]][:k]:
+        say(f"{share:+9.3f}  {name:14}  {title}")
+
+
+@query_app.command("profile")
+def query_profile(
+    user: User = "",
+    history: History = "",
+    event_types: EventTypes = "",
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Show what a user's newest events are about: categories, brands, prices, activity."""
+    client = _client(url, model)
+    _check_one(user, history)
+    events = _split(history), _split(event_types)
+    row = client.user_profile(user) if user else client.user_profile_for_history(*events)
+    if as_json:
+        say(json.dumps(row, ensure_ascii=False, indent=2))
+    else:
+        say(row["summary"].replace("; ", "\n") or "Nothing is known.")
 
 
 @query_app.command("similar")
@@ -383,6 +462,11 @@ def _client(url: str, model: str) -> Any:
     return ShopClient(url, model)
 
 
+def _check_one(user: str, history: str) -> None:
+    if bool(user) == bool(history):
+        raise UserError("give either --user or --history.")
+
+
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -392,7 +476,8 @@ def _show(answers: list[Any], as_json: bool) -> None:
         say(json.dumps([dataclasses.asdict(answer) for answer in answers], ensure_ascii=False, indent=2))
         return
     for place, answer in enumerate(answers, 1):
-        say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}")
+        because = f"  (because of {answer.because_title})" if getattr(answer, "because_title", "") else ""
+        say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}{because}")
 
 
 def _show_named(answer: dict[str, Any], as_json: bool) -> None:

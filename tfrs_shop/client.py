@@ -20,6 +20,14 @@ class Answer:
 
 
 @dataclasses.dataclass(frozen=True)
+class Explained(Answer):
+    """One product of an answer, and what of the history it is recommended for; a search has a title alone."""
+
+    because_product_id: str
+    because_title: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Filter:
     """What recommendations must satisfy.
 
@@ -94,10 +102,49 @@ class ShopClient:
         self, product_ids: Sequence[str], event_types: Sequence[str] = (), only: Filter | None = None
     ) -> list[Answer]:
         """Return recommendations after a fresh history, oldest event first; event types are views if not given."""
-        history = _history(product_ids, event_types)
+        history = history_inputs(product_ids, event_types)
         if only is None:
             return self.answers("recommend_for_history", history)
         return self.answers("recommend_for_history_filtered", {**history, **only.inputs()})
+
+    def recommend_diverse(self, user_id: str, method: str, strength: float, seed: int = 0) -> list[Answer]:
+        """Return recommendations for a user that are not all of a kind; see ``docs/diversity.md``."""
+        return self.answers("recommend_diverse", {"user_id": [user_id], **_how(method, strength, seed)})
+
+    def recommend_for_history_diverse(
+        self, product_ids: Sequence[str], event_types: Sequence[str], method: str, strength: float, seed: int = 0
+    ) -> list[Answer]:
+        """Return recommendations after a fresh history that are not all of a kind."""
+        inputs = {**history_inputs(product_ids, event_types), **_how(method, strength, seed)}
+        return self.answers("recommend_for_history_diverse", inputs)
+
+    def recommend_explained(self, user_id: str) -> list[Explained]:
+        """Return recommendations for a user, each with the product or the search that it is recommended for."""
+        return self._explained("recommend_explained", {"user_id": [user_id]})
+
+    def recommend_for_history_explained(
+        self, product_ids: Sequence[str], event_types: Sequence[str] = ()
+    ) -> list[Explained]:
+        """Return recommendations after a fresh history, each with what it is recommended for."""
+        return self._explained("recommend_for_history_explained", history_inputs(product_ids, event_types))
+
+    def explain(self, user_id: str, product_id: str) -> dict[str, Any]:
+        """Return what makes the score of a product for a user: the outputs of the signature, for one row."""
+        return self.row("explain", {"user_id": [user_id], "product_id": [product_id]})
+
+    def explain_for_history(
+        self, product_ids: Sequence[str], event_types: Sequence[str], product_id: str
+    ) -> dict[str, Any]:
+        """Return what makes the score of a product after a fresh history, as `explain` does."""
+        return self.row("explain_for_history", {**history_inputs(product_ids, event_types), "product_id": [product_id]})
+
+    def user_profile(self, user_id: str) -> dict[str, Any]:
+        """Return the readable profile of a user: the outputs of the signature, for one row."""
+        return self.row("user_profile", {"user_id": [user_id]})
+
+    def user_profile_for_history(self, product_ids: Sequence[str], event_types: Sequence[str] = ()) -> dict[str, Any]:
+        """Return the readable profile after a fresh history."""
+        return self.row("user_profile_for_history", history_inputs(product_ids, event_types))
 
     def similar(self, product_id: str) -> list[Answer]:
         """Return the products most like one."""
@@ -121,7 +168,9 @@ class ShopClient:
         if user_id:
             outputs = self.predict(request_body("predict_behavior_for_user", {"user_id": [user_id]}))["outputs"]
         else:
-            outputs = self.predict(request_body("predict_behavior", _history(product_ids, event_types)))["outputs"]
+            outputs = self.predict(request_body("predict_behavior", history_inputs(product_ids, event_types)))[
+                "outputs"
+            ]
         # A server names no output that is alone, which only this one can be.
         named = outputs if isinstance(outputs, dict) else {"purchase_probability": outputs}
         return {name: rows[0] for name, rows in named.items()}
@@ -133,9 +182,20 @@ class ShopClient:
 
     def answers(self, signature: str, inputs: dict[str, list[Any]]) -> list[Answer]:
         """Ask `signature` for one row, and return its products; places that the server left empty are dropped."""
-        outputs = self.predict(request_body(signature, inputs))["outputs"]
-        rows = zip(outputs["product_id"][0], outputs["score"][0], outputs["title"][0], strict=True)
+        row = self.row(signature, inputs)
+        rows = zip(row["product_id"], row["score"], row["title"], strict=True)
         return [Answer(*row) for row in rows if row[0]]
+
+    def row(self, signature: str, inputs: dict[str, list[Any]]) -> dict[str, Any]:
+        """Ask `signature` for one row, and return its outputs by name."""
+        outputs = self.predict(request_body(signature, inputs))["outputs"]
+        return {name: values[0] for name, values in outputs.items()}
+
+    def _explained(self, signature: str, inputs: dict[str, list[Any]]) -> list[Explained]:
+        row = self.row(signature, inputs)
+        names = ("product_id", "score", "title", "because_product_id", "because_title")
+        rows = zip(*(row[name] for name in names), strict=True)
+        return [Explained(*row) for row in rows if row[0]]
 
     def predict(self, body: dict[str, Any]) -> dict[str, Any]:
         """Post `body` to ``:predict`` and return the answer.
@@ -176,11 +236,20 @@ class ShopClient:
         return answer
 
 
-def _history(product_ids: Sequence[str], event_types: Sequence[str]) -> dict[str, list[Any]]:
+def history_inputs(product_ids: Sequence[str], event_types: Sequence[str] = ()) -> dict[str, list[Any]]:
+    """Return a fresh history as the inputs of a request of one row; event types are views if not given.
+
+    Raises:
+        UserError: there is not one type for each product.
+    """
     types = list(event_types) or ["view"] * len(product_ids)
     if len(types) != len(product_ids):
         raise UserError(f"{len(product_ids)} products but {len(types)} event types; give one type for each product.")
     return {"history_product_id": [list(product_ids)], "history_event_type": [types]}
+
+
+def _how(method: str, strength: float, seed: int) -> dict[str, list[Any]]:
+    return {"method": [method], "strength": [strength], "seed": [seed]}
 
 
 def request_body(signature: str, inputs: dict[str, list[Any]]) -> dict[str, Any]:

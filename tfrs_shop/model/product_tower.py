@@ -79,31 +79,44 @@ class ProductTower(tf_keras.layers.Layer):
                 ``brand`` ``[products]`` int32, ``buckets`` ``[products, numbers]`` int32.
             training: whether dropout is on.
         """
+        parts = self.parts(inputs, training)
+        if not parts:
+            return tf.zeros([tf.shape(inputs["index"])[0], self.config.width])
+        return self.fused(list(parts.values()))
+
+    def parts(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> dict[str, tf.Tensor]:
+        """Return the parts of the vectors, each ``[products, width]``, by what they are made of.
+
+        Its arguments are those of `call`.
+        """
         index = inputs["index"]
         # Without an id a product is new: it has no popularity either.
         aged = present(index, self.compute_dtype)
         if training and self.config.id_dropout:
             aged *= tf.cast(tf.random.uniform([tf.shape(index)[0], 1]) >= self.config.id_dropout, aged.dtype)
-        parts = []
+        parts: dict[str, tf.Tensor] = {}
         if self.config.ids:
-            parts.append(self.id_embedding(index) * aged)
+            parts["id"] = self.id_embedding(index) * aged
         if self.uses_text:
             text = tf.cast(centred(inputs["text_vector"], self.text_mean), self.compute_dtype)
-            parts.append(self.text_output(self.text_hidden(self.text_dropout(text, training=training))))
+            parts["text"] = self.text_output(self.text_hidden(self.text_dropout(text, training=training)))
         if self.config.words:
-            parts.append(tf.cast(self._words(inputs["words"]), self.compute_dtype))
+            parts["words"] = tf.cast(self._words(inputs["words"]), self.compute_dtype)
         if self.config.attributes:
             category, brand = inputs["category"], inputs["brand"]
-            parts.append(tf.reduce_sum(self.category_embedding(category) * present(category, self.compute_dtype), 1))
-            parts.append(self.brand_embedding(brand) * present(brand, self.compute_dtype))
+            prefixes = self.category_embedding(category) * present(category, self.compute_dtype)
+            parts["category"] = tf.reduce_sum(prefixes, 1)
+            parts["brand"] = self.brand_embedding(brand) * present(brand, self.compute_dtype)
             for place, table in enumerate(self.bucket_embeddings):
                 bucket = inputs["buckets"][:, place]
                 known = present(bucket, self.compute_dtype)
                 if BUCKETED[place] == POPULARITY:
                     known *= aged
-                parts.append(table(bucket) * known)
-        if not parts:
-            return tf.zeros([tf.shape(index)[0], self.config.width])
+                parts[BUCKETED[place]] = table(bucket) * known
+        return parts
+
+    def fused(self, parts: list[tf.Tensor]) -> tf.Tensor:
+        """Return ``[products, width]`` float32: the vectors that `parts` make, in the order in which they come."""
         total = tf.add_n(parts)
         if self.config.fusion == "cross":
             # In units of what the parts start with, or their products would be too small to learn from.

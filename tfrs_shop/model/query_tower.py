@@ -73,26 +73,57 @@ class QueryTower(tf_keras.layers.Layer):
                 milliseconds, -1 where it is not known.
             training: whether dropout is on.
         """
-        kinds = inputs["event_type"]
-        length = tf.shape(kinds)[1]
+        text = None
+        if self.behavior_text is not None and "text_vectors" in inputs:
+            text = centred(inputs["text_vectors"], self.text_mean)
+        events, profile = self.event_vectors(inputs), self.profile_vector(inputs["profile"])
+        return self.read(inputs, events, profile, text, training)
+
+    def event_vectors(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return ``[batch, history, width]``: what each event was, wherever in the history it is."""
         events = tf.cast(inputs["product_vectors"], self.compute_dtype) * self.scale
         if self.query_adapter is not None:
             vectors = inputs["query_vectors"]
             searched = tf.cast(tf.reduce_any(vectors != 0.0, 2, keepdims=True), self.compute_dtype)
             events += self.query_adapter(tf.cast(vectors, self.compute_dtype)) * searched * self.scale
-        events += self.event_type(kinds)
-        events += self.position(tf.range(length)[::-1])[None]
+        return events + self.event_type(inputs["event_type"])
+
+    def profile_vector(self, profile: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch, width]``, the sum of the embeddings of ``profile`` ``[batch, attributes]`` int32."""
+        width = self.config.width
+        total = tf.zeros([tf.shape(profile)[0], width], self.compute_dtype)
         for place, table in enumerate(self.profile):
-            events += table(inputs["profile"][:, place])[:, None]
+            total += table(profile[:, place])
+        return total
+
+    def read(
+        self,
+        inputs: dict[str, tf.Tensor],
+        events: tf.Tensor,
+        profile: tf.Tensor,
+        text: tf.Tensor | None,
+        training: bool | None = None,
+    ) -> tf.Tensor:
+        """Return what `call` does, given what it makes of its inputs.
+
+        Args:
+            inputs: ``event_type`` and, if known, ``timestamp``.
+            events: ``[batch, history, width]``, of `event_vectors`.
+            profile: ``[batch, width]``, of `profile_vector`.
+            text: ``[batch, history, text width]`` float32, centred; None: no behaviour text is read.
+            training: whether dropout is on.
+        """
+        kinds = inputs["event_type"]
+        events += self.position(tf.range(tf.shape(kinds)[1])[::-1])[None] + profile[:, None]
         events = self.input_dropout(events, training=training)
         mask = kinds > 0
         events *= tf.cast(mask, self.compute_dtype)[..., None]
         recency = self._recency(inputs, training)
         for block in self.blocks:
             events = block(events, mask, recency, training=training)
-        if self.behavior_text is not None and "text_vectors" in inputs:
-            text = behavior_vectors(centred(inputs["text_vectors"], self.text_mean))
-            events += self.behavior_text(self.text_dropout(tf.cast(text, self.compute_dtype), training=training))
+        if text is not None and self.behavior_text is not None:
+            mean = tf.cast(behavior_vectors(text), self.compute_dtype)
+            events += self.behavior_text(self.text_dropout(mean, training=training))
         return tf.cast(self.norm(events), tf.float32)
 
     def _recency(self, inputs: dict[str, tf.Tensor], training: bool | None) -> tf.Tensor | None:

@@ -44,7 +44,7 @@ class PredictBehavior(tf.Module):
     @property
     def head(self) -> BehaviorHead | None:
         """The head that answers, if the shop has any."""
-        return self.plain.layer
+        return self.plain.value
 
     def signatures(self) -> dict[str, Any]:
         """Return ``predict_behavior`` and ``predict_behavior_for_user``; none where there is nothing to say."""

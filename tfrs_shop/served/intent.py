@@ -40,7 +40,7 @@ class QueryIntent(tf.Module):
     @property
     def head(self) -> IntentHead | None:
         """The head that answers, if it was trained."""
-        return self.plain.layer
+        return self.plain.value
 
     def signatures(self) -> dict[str, Any]:
         """Return the signature ``query_intent``; none where there is nothing to say."""

@@ -6,7 +6,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import tensorflow as tf
 
-Layer = TypeVar("Layer")
+Value = TypeVar("Value")
 Inputs = dict[str, tf.Tensor]
 Requests = Iterator[tuple[str, Inputs]]
 
@@ -56,13 +56,14 @@ class Question(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Plain(Generic[Layer]):
-    """A Keras layer in a plain object: SavedModel would trace every one that it finds once more, for a Keras to load.
+class Plain(Generic[Value]):
+    """A Keras layer or a ``tf.function`` in a plain object: SavedModel would trace every one that it finds once more.
 
-    Who holds one holds ``layer.weights`` as well, which the bundle must have.
+    Who holds a layer holds its ``weights`` as well, which the bundle must have. A function that several signatures
+    call is held so to be traced once.
     """
 
-    layer: Layer
+    value: Value
 
 
 def traced(method: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec) -> Any:

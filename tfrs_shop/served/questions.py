@@ -15,12 +15,16 @@ from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.behavior import PredictBehavior
 from tfrs_shop.served.complements import Complements
+from tfrs_shop.served.explain import Explain
 from tfrs_shop.served.intent import QueryIntent
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
+from tfrs_shop.served.recommend_diverse import RecommendDiverse
+from tfrs_shop.served.recommend_explained import RecommendExplained
 from tfrs_shop.served.shop import ServedShop
 from tfrs_shop.served.similar import Similar
+from tfrs_shop.served.user_profile import UserProfile
 
 
 class Questions(tf.Module):
@@ -38,8 +42,12 @@ class Questions(tf.Module):
         self.all: list[Question] = [
             Recommend(shop),
             RecommendFiltered(shop),
+            RecommendDiverse(shop),
+            RecommendExplained(shop),
             Similar(shop),
             Rank(shop),
+            UserProfile(shop),
+            Explain(shop),
             Complements(shop, complement_edges(data, shop.vectors.numpy())),
             PredictBehavior(shop, model, data),
             QueryIntent(model, data),

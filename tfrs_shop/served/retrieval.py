@@ -14,11 +14,12 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.repeats import added_at, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.served.lookup import is_in
 from tfrs_shop.served.product_filter import Limits, ProductFilter
 from tfrs_shop.transitions import TransitionScorer, mix
 
 # The index is asked for so many more than k: for what will be left out.
-LEAST_RESERVE, MOST_RESERVE = 100, 500
+LEAST_RESERVE, MOST_RESERVE = 200, 500
 # Products whose scores are summed to turn a score into a chance; a larger catalogue is sampled.
 CHANCE_SAMPLE = 16_384
 # Of what is added for a repeat, in units of the softmax: more than makes it nearly certain.
@@ -58,9 +59,17 @@ class Retrieval(tf.Module):
         self.popular = tf.constant(popular[: self.most], tf.int32)
 
     def next_products(
-        self, query: tf.Tensor, history: tf.Tensor, repeats: tf.Tensor | None, known: tf.Tensor, limits: Limits
+        self,
+        query: tf.Tensor,
+        history: tf.Tensor,
+        repeats: tf.Tensor | None,
+        known: tf.Tensor,
+        limits: Limits,
+        *,
+        count: int | None = None,
+        besides: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the likeliest allowed products to be the next, and their chances.
+        """Return the chances of the likeliest allowed products to be the next, and the products, best first.
 
         Args:
             query: ``[batch, width]``.
@@ -68,6 +77,31 @@ class Retrieval(tf.Module):
             repeats: ``[batch, events]`` float32, what is added to the scores of the history's products; None: nothing.
             known: ``[batch]`` bool; where nothing is known of the user, what is popular is answered, by share.
             limits: what may be answered.
+            count: return so many instead of k, of which those after the k-th may be missing; at most k + 200.
+            besides: ``[batch, some]`` int32 products, 0 padded; the allowed ones are returned before all others.
+        """
+        found, bias, log_total = self.totals(query, history, repeats)
+        scores, found = self._candidates(query, history, bias, log_total, found, besides)
+
+        def of_all(rows: tf.Tensor) -> tf.Tensor:
+            some, added = tf.gather(history, rows), tf.gather(bias, rows)
+            logits = tf.matmul(tf.gather(query, rows), self.vectors, transpose_b=True) / self.temperature
+            log_chance = added_at(some, added, logits) - tf.gather(log_total, rows)
+            if self.transition_weight:
+                follows = without_repeats(some, added, self.transitions.scores(some, self.products))
+                log_chance = mix(log_chance, follows, self.transition_weight)
+            return tf.exp(log_chance)
+
+        return self._best(scores, found, known, limits, of_all, count or self.k, besides)
+
+    def totals(
+        self, query: tf.Tensor, history: tf.Tensor, repeats: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return what makes chances of scores, for the arguments of `next_products`.
+
+        Returns:
+            The nearest products ``[batch, most]`` int32; what is added to the logits of the history's products
+            ``[batch, events]``; and ``[batch, 1]``, the log of the sum of all products' exponentiated logits.
         """
         near, found = self._nearest(query)
         bias = tf.zeros_like(history, tf.float32)
@@ -79,18 +113,7 @@ class Retrieval(tf.Module):
             own = self._scores(query, history) / self.temperature
             more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(bias)
             log_total += tf.math.log(tf.maximum(1.0 + tf.reduce_sum(more, 1, keepdims=True), 1e-6))
-        scores, found = self._candidates(query, history, bias, log_total, found)
-
-        def of_all(rows: tf.Tensor) -> tf.Tensor:
-            some, added = tf.gather(history, rows), tf.gather(bias, rows)
-            logits = tf.matmul(tf.gather(query, rows), self.vectors, transpose_b=True) / self.temperature
-            log_chance = added_at(some, added, logits) - tf.gather(log_total, rows)
-            if self.transition_weight:
-                follows = without_repeats(some, added, self.transitions.scores(some, self.products))
-                log_chance = mix(log_chance, follows, self.transition_weight)
-            return tf.exp(log_chance)
-
-        return self._best(scores, found, known, limits, of_all)
+        return found, bias, log_total
 
     def similar(self, query: tf.Tensor, known: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the allowed products with the largest inner products with ``query`` ``[batch, width]``."""
@@ -98,7 +121,7 @@ class Retrieval(tf.Module):
         def of_all(rows: tf.Tensor) -> tf.Tensor:
             return tf.matmul(tf.gather(query, rows), self.vectors, transpose_b=True)
 
-        return self._best(*self._nearest(query), known, limits, of_all)
+        return self._best(*self._nearest(query), known, limits, of_all, self.k)
 
     def _best(
         self,
@@ -107,8 +130,10 @@ class Retrieval(tf.Module):
         known: tf.Tensor,
         limits: Limits,
         of_all: Callable[[tf.Tensor], tf.Tensor],
+        count: int,
+        besides: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the best allowed candidates; in rows with too few of them, of all products.
+        """Return the `count` best allowed candidates, ``besides`` first; in rows with fewer than k, of all products.
 
         Each row is treated alone, so that an answer does not depend on the rows beside it.
         """
@@ -116,7 +141,11 @@ class Retrieval(tf.Module):
         found = tf.where(known[:, None], found, tf.pad(self.popular, [[0, more]]))
         scores = tf.where(known[:, None], scores, tf.gather(self.share, found))
         allowed = self.filter.allowed(limits, found)
-        best, order = tf.math.top_k(tf.where(allowed, scores, _OUT), self.k)
+        scores = tf.where(allowed, scores, _OUT)
+        # A chance is no more than 1.
+        wanted = scores if besides is None else scores + tf.where(is_in(found, besides) & allowed, 2.0, 0.0)
+        order = tf.math.top_k(wanted, count)[1]
+        best = tf.gather(scores, order, batch_dims=1)
         products = tf.gather(found, order, batch_dims=1)
         short = tf.reduce_sum(tf.cast(allowed, tf.int32), 1) < self.k
         rows = tf.cast(tf.where(short)[:, 0], tf.int32)
@@ -125,11 +154,11 @@ class Retrieval(tf.Module):
             alone = row[None]
             everything = tf.where(tf.gather(known, alone)[:, None], of_all(alone), self.share[None])
             allowed = self.filter.allowed_of_all(limits.rows(alone))
-            values, indices = tf.math.top_k(tf.where(allowed, everything, _OUT), self.k)
+            values, indices = tf.math.top_k(tf.where(allowed, everything, _OUT), count)
             return values[0], indices[0]
 
         # One after the other: the scores of all products for all such rows may not fit into memory.
-        spec = (tf.TensorSpec([self.k], tf.float32), tf.TensorSpec([self.k], tf.int32))
+        spec = (tf.TensorSpec([count], tf.float32), tf.TensorSpec([count], tf.int32))
         values, indices = tf.map_fn(exact, rows, parallel_iterations=2, fn_output_signature=spec)
         best = tf.tensor_scatter_nd_update(best, rows[:, None], values)
         products = tf.tensor_scatter_nd_update(products, rows[:, None], indices)
@@ -137,9 +166,15 @@ class Retrieval(tf.Module):
         return tf.where(answered, best, 0.0), tf.where(answered, products, 0)
 
     def _candidates(
-        self, query: tf.Tensor, history: tf.Tensor, bias: tf.Tensor, log_total: tf.Tensor, found: tf.Tensor
+        self,
+        query: tf.Tensor,
+        history: tf.Tensor,
+        bias: tf.Tensor,
+        log_total: tf.Tensor,
+        found: tf.Tensor,
+        besides: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the chances of the nearest products, of the history's, and of those that the graph leads to.
+        """Return the chances of the nearest products, the history's, those that the graph leads to, and ``besides``.
 
         The products are returned with them. Each is one candidate, however many ways lead to it; 0 fills up.
         """
@@ -148,14 +183,16 @@ class Retrieval(tf.Module):
             neighbors, weights = self.transitions.edges(history)
             neighbor, weight = neighbors.to_tensor(0), weights.to_tensor(0.0)
             ways = tf.concat([history, neighbor], 1)
+        if besides is not None:
+            ways = tf.concat([ways, besides], 1)
         same = ways[:, :, None] == ways[:, None, :]
         earlier = tf.reduce_any(tf.linalg.band_part(same, -1, 0) & ~tf.eye(tf.shape(ways)[1], dtype=tf.bool), 2)
         near = tf.reduce_any(ways[:, :, None] == found[:, None, :], 2)
         products = tf.concat([found, tf.where(earlier | near, 0, ways)], 1)
-        log_chance = self._scores(query, products) / self.temperature + _added(products, history, bias) - log_total
+        log_chance = self._scores(query, products) / self.temperature + added(products, history, bias) - log_total
         if self.transition_weight:
             # The graph lowers what hardly comes again as the model does.
-            weight *= tf.exp(tf.minimum(_added(neighbor, history, bias), 0.0))
+            weight *= tf.exp(tf.minimum(added(neighbor, history, bias), 0.0))
             leads = tf.cast(products[:, :, None] == neighbor[:, None, :], tf.float32)
             total = tf.reduce_sum(weight, 1, keepdims=True)
             follows = tf.math.divide_no_nan(tf.einsum("bcn,bn->bc", leads, weight), total)
@@ -189,7 +226,7 @@ def _spread_sample(products: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(1, products, min(products, most)).round().astype(np.int32))
 
 
-def _added(products: tf.Tensor, history: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+def added(products: tf.Tensor, history: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
     """Return of ``products`` ``[batch, some]`` what ``bias`` ``[batch, events]`` adds for those of the history."""
     same = (products[:, :, None] == history[:, None, :]) & (history > 0)[:, None, :]
     return tf.reduce_sum(tf.where(same, bias[:, None, :], 0.0), 2)

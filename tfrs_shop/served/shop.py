@@ -17,6 +17,8 @@ from tfrs_shop.model.repeats import RepeatBias
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import LineTable
 from tfrs_shop.served.product_filter import Limits
+from tfrs_shop.served.product_groups import ProductGroups
+from tfrs_shop.served.product_parts import ProductParts
 from tfrs_shop.served.retrieval import Retrieval
 from tfrs_shop.served.stored_users import StoredUsers, bought_types
 
@@ -58,7 +60,7 @@ class Layers:
 class Traced:
     """What several signatures ask for, so that it is traced once. In a plain object, as `Layers` are."""
 
-    queries: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+    read: Callable[[dict[str, tf.Tensor]], tf.Tensor]
     next_products: Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
@@ -93,15 +95,22 @@ class ServedShop(tf.Module):
         self.vectors, self.filter = self.retrieval.vectors, self.retrieval.filter
         self.product_ids = tf.Variable(data.catalogue.product_id.astype(np.bytes_), trainable=False, name="product_id")
         self.titles = tf.Variable(data.catalogue.title.tolist(), trainable=False, name="title", dtype=tf.string)
+        self.categories = ProductGroups(data.catalogue.category_name)
+        self.brands = ProductGroups(data.catalogue.brand_name)
         self.product_table = LineTable(assets["products"])
         self.event_types = lookup_table(data.values["event_type"])
+        self.event_type_names = tf.constant(data.values["event_type"])
         self.bought = tf.constant(bought_types(data), tf.int32)
         self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
+        self.query_texts = tf.constant([b"", *data.values["query"]])
         self.id_rows = tf.Variable(data.catalogue.embedding, trainable=False, name="id_rows")
         if model.query_tower.behavior_text is not None:
             self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
+        # What the titles of a history are read as is what the products are made of, unless the encoder was trained on.
+        titles = getattr(self, "text_vectors", None) if model.text is None else None
+        self.product_parts = ProductParts(model, data, titles)
         self.traced = Traced(
-            queries=tf.function(self._queries, reduce_retracing=True),
+            read=tf.function(self._read, reduce_retracing=True),
             next_products=tf.function(self.retrieval.next_products, reduce_retracing=True),
         )
 
@@ -155,13 +164,19 @@ class ServedShop(tf.Module):
 
     def query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` after the last event of each row."""
-        return self.queries(rows)[:, -1]
+        return self.last_query(self.traced.read(rows))
+
+    def last_query(self, read: tf.Tensor) -> tf.Tensor:
+        """Return the query vectors ``[batch, width]`` of what the query tower gives."""
+        return tf.math.l2_normalize(read[:, -1], 1) if self.normalize else read[:, -1]
 
     def queries(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, history, width]`` after each event of each row."""
-        return self.traced.queries(rows)
+        read = self.traced.read(rows)
+        return tf.math.l2_normalize(read, 2) if self.normalize else read
 
-    def _queries(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+    def query_inputs(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return what the query tower reads of `rows`."""
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
         inputs = {
@@ -172,12 +187,13 @@ class ServedShop(tf.Module):
         }
         if "history_timestamp" in rows:
             inputs["timestamp"] = rows["history_timestamp"]
-        query_tower = self.layers.query_tower
-        if query_tower.behavior_text is not None:
+        if self.layers.query_tower.behavior_text is not None:
             titles = tf.gather(self.text_vectors, history)
             inputs["text_vectors"] = tf.where(history[..., None] > 0, titles, inputs["query_vectors"])
-        queries = query_tower(inputs, training=False)
-        return tf.math.l2_normalize(queries, 2) if self.normalize else queries
+        return inputs
+
+    def _read(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        return self.layers.query_tower(self.query_inputs(rows), training=False)
 
     def ratings(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tf.Tensor:
         """Return the ratings ``[batch, products]`` float32 that are expected of users for ``products``."""
@@ -189,13 +205,25 @@ class ServedShop(tf.Module):
         assert self.layers.rating_head is not None
         return self.layers.rating_head(asked, past)
 
-    def next_products(self, rows: dict[str, tf.Tensor], limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the chances and the likeliest allowed products to be the next, ``[batch, k]``, best first."""
+    def next_products(
+        self,
+        rows: dict[str, tf.Tensor],
+        limits: Limits,
+        *,
+        count: int | None = None,
+        besides: tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the chances and the likeliest allowed products to be the next, ``[batch, k]``, best first.
+
+        `count` and `besides` are those of ``Retrieval.next_products``.
+        """
         known = rows["history_event_type"][:, -1] > 0
         history = rows["history_product"]
         layer = self.layers.repeats
         repeats = layer(history, rows["history_event_type"])[:, -1] if layer is not None else None
-        return self.traced.next_products(self.query(rows), history, repeats, known, limits)
+        return self.traced.next_products(
+            self.query(rows), history, repeats, known, limits, count=count, besides=besides
+        )
 
     def answer(self, scores: tf.Tensor, products: tf.Tensor) -> Answer:
         """Return the ids, scores and titles of products ``[batch, k]``, 0 for "no more"."""

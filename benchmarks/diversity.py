@@ -1,0 +1,256 @@
+"""Accuracy against diversity of each method: ``python -m benchmarks.diversity RUN [--data DIR]``.
+
+For every example of the validation split (or a sample of them) the 200 best products are found, seen products taken
+out, and of them each method chooses ten, at several strengths. The largest strength that loses at most 3% of NDCG@10
+on validation is then measured on the test split. Prints tables, and writes ``bench-results/diversity.json`` and a page
+with the charts beside it. ``--latency`` measures instead what a list (k = 10 of 200 candidates), reasons, and an
+explanation take on top of a request for recommendations, one user at a time, in turns.
+"""
+
+import argparse
+import functools
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfrs_shop.dataset import ShopData
+from tfrs_shop.index import build_index
+from tfrs_shop.metrics.lists import group_diversity, leaf_category, vector_diversity
+from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.report_charts import line_chart
+from tfrs_shop.report_page import STYLE
+from tfrs_shop.run import load_run
+from tfrs_shop.served.diversity import METHODS, category_quota, dpp, explore_sample, explore_walk, mmr
+from tfrs_shop.served.explain import Explain
+from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
+from tfrs_shop.served.recommend import Recommend
+from tfrs_shop.served.recommend_diverse import RecommendDiverse
+from tfrs_shop.served.recommend_explained import RecommendExplained
+from tfrs_shop.served.shop import ServedShop, Serving
+from tfrs_shop.transitions import TransitionScorer
+
+import tensorflow as tf  # isort: skip
+
+POOL, K, BATCH = 200, 10, 256
+STRENGTHS = (0.2, 0.4, 0.45, 0.5, 0.55, 0.7, 1.0)
+LOSS, GAIN = 0.03, 0.25
+SEED = 1
+
+
+class Pools:
+    """The candidates of a split's examples: found once, then chosen from by every method and strength.
+
+    Args:
+        model: whose scores count.
+        data: the split's.
+        split: its name.
+        most: examples, evenly spread; 0: all.
+    """
+
+    def __init__(self, model: ShopModel, data: ShopData, split: str, most: int):
+        self.data = data
+        vectors = model.product_vectors()
+        texts = data.catalogue.text_vector
+        # By what they are alike, as ``RecommendDiverse`` sees it.
+        self.vectors = tf.math.l2_normalize(tf.constant(texts) if texts.shape[1] else vectors, 1)
+        self.category = tf.constant(leaf_category(data.catalogue.category), tf.int32)
+        settings = model.config.transitions
+        walk = RandomWalk(TransitionScorer(data.transitions, settings.events, settings.decay))
+
+        @tf.function(reduce_retracing=True)
+        def pools(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            chance = tf.exp(model.final_scores(vectors, rows))
+            count = tf.shape(chance)[0]
+            seen = rows["seen_product"]
+            places = tf.stack([tf.repeat(tf.range(count), tf.shape(seen)[1]), tf.reshape(seen, [-1])], 1)
+            chance = tf.tensor_scatter_nd_update(chance, places, tf.fill([tf.size(seen)], -1.0))
+            numbers = uniform(tf.range(count, dtype=tf.int64) + SEED, WALKS * (STEPS + 1))
+            visited = walk.visited(rows["history_product"], tf.reshape(numbers, [-1, WALKS, STEPS + 1]))
+            places = tf.stack([tf.repeat(tf.range(count), tf.shape(visited)[1]), tf.reshape(visited, [-1])], 1)
+            visits = tf.tensor_scatter_nd_add(tf.zeros_like(chance), places, tf.ones([tf.size(visited)]))
+            plain, products = tf.math.top_k(chance, POOL)
+            _, walked = tf.math.top_k(tf.where((visits > 0) & (chance >= 0), chance + 2.0, chance), POOL)
+            return {
+                "label": rows["label"],
+                "chance": plain,
+                "product": products,
+                "walked": walked,
+                "walked_chance": tf.gather(chance, walked, batch_dims=1),
+                "visits": tf.gather(visits, walked, batch_dims=1),
+            }
+
+        parts = [pools(rows) for rows in data.evaluation_batches(split, model.config.towers.max_history, BATCH)]
+        columns = {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
+        total = len(columns["label"])
+        kept = np.linspace(0, total - 1, min(most or total, total)).round().astype(int)
+        self.columns = {name: values[kept] for name, values in columns.items()}
+        self.size = len(kept)
+        self.choose = tf.function(self._choose, reduce_retracing=True)
+
+    def lists(self, method: str, strength: float) -> np.ndarray:
+        """Return ``[examples, K]`` int32 products."""
+        found = []
+        for start in range(0, self.size, BATCH):
+            part = {name: tf.constant(values[start : start + BATCH]) for name, values in self.columns.items()}
+            found.append(self.choose(method, part, tf.constant(strength)).numpy())
+        return np.concatenate(found)
+
+    def _choose(self, method: str, part: dict[str, tf.Tensor], strength: tf.Tensor) -> tf.Tensor:
+        name = "walked" if method == "explore_walk" else "product"
+        chance, products = part["walked_chance" if name == "walked" else "chance"], part[name]
+        left, strengths = chance >= 0.0, tf.fill([tf.shape(products)[0]], strength)
+        if method in ("mmr", "dpp"):
+            vectors = tf.gather(self.vectors, products)
+            places = (mmr if method == "mmr" else dpp)(chance, vectors, left, strengths, K)
+        elif method == "category_quota":
+            places = category_quota(tf.gather(self.category, products), left, strengths, K)
+        elif method == "explore_walk":
+            places = explore_walk(chance, part["visits"], left, strengths, K)
+        else:
+            numbers = tf.random.stateless_uniform(tf.shape(products), [SEED, 0])
+            places = explore_sample(chance, numbers, left, strengths, K)
+        return tf.where(places >= 0, tf.gather(products, tf.maximum(places, 0), batch_dims=1), 0)
+
+    def measured(self, method: str, strength: float) -> dict[str, float]:
+        """Return NDCG@10 and the two diversities of the lists."""
+        lists = self.lists(method, strength) if strength else self.columns["product"][:, :K]
+        catalogue = self.data.catalogue
+        hit = lists == self.columns["label"][:, None]
+        ndcg = float((hit / np.log2(np.arange(2, K + 2))).sum(1).mean())
+        found = {
+            "ndcg@10": ndcg,
+            "category": group_diversity(lists, leaf_category(catalogue.category)),
+            "embedding": vector_diversity(lists, self.vectors.numpy()),
+        }
+        return {"strength": strength, **{name: value or 0.0 for name, value in found.items()}}
+
+
+def chosen(curve: list[dict[str, float]], plain: dict[str, float]) -> dict[str, float]:
+    """Return the point of `curve` with the largest strength up to which no more than LOSS of NDCG@10 is lost."""
+    kept = plain
+    for point in curve:
+        if point["ndcg@10"] < (1 - LOSS) * plain["ndcg@10"]:
+            break
+        kept = point
+    return kept
+
+
+def relative(point: dict[str, float], plain: dict[str, float]) -> dict[str, float]:
+    return {name: point[name] / plain[name] - 1.0 if plain[name] else 0.0 for name in point if name != "strength"}
+
+
+def show(title: str, rows: dict[str, dict[str, float]], plain: dict[str, float]) -> None:
+    print(f"\n{title}\n{'method':16}{'strength':>9}{'NDCG@10':>16}{'by category':>18}{'by embedding':>18}")
+    for name, row in {"recommend": plain, **rows}.items():
+        change = relative(row, plain)
+        figures = "".join(
+            f"{row[key]:{width}.4f} ({change[key]:+6.1%})"
+            for key, width in (("ndcg@10", 7), ("category", 9), ("embedding", 9))
+        )
+        print(f"{name:16}{row['strength']:9.2f}{figures}")
+
+
+def page(curves: dict[str, list[dict[str, float]]], plain: dict[str, float], text: str) -> str:
+    """Return an HTML page with one chart for each kind of diversity."""
+    colours = ("var(--one)", "var(--two)", "#2f8f5b", "#8a4fbf", "#b03a5b")
+    style = "".join(
+        f".series{i} {{ fill: none; stroke-width: 1.8; stroke: {colour}; }} .dot{i} {{ fill: {colour}; }} "
+        f".key{i}::before {{ color: {colour}; }}\n"
+        for i, colour in enumerate(colours, 1)
+    )
+    charts = "".join(
+        line_chart(
+            {
+                name: [(100 * relative(point, plain)[kind], point["ndcg@10"]) for point in [plain, *curve]]
+                for name, curve in curves.items()
+            },
+            title=f"NDCG@10 against diversity by {kind}",
+            x_label=f"diversity by {kind}, % above recommend",
+        )
+        for kind in ("category", "embedding")
+    )
+    return f'<!doctype html><meta charset="utf-8"><style>{STYLE}{style}</style><h1>Diversity</h1><p>{text}</p>{charts}'
+
+
+def latency(model: ShopModel, data: ShopData) -> dict[str, float]:
+    """Return the median milliseconds of a request of each kind, in process."""
+    vectors, users = model.product_vectors().numpy(), data.users()["user_id"]
+    with tempfile.TemporaryDirectory() as folder:
+        paths = {"products": Path(folder) / "products", "users": Path(folder) / "users"}
+        paths["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
+        paths["users"].write_bytes(b"\n".join(users) + b"\n")
+        shop = ServedShop(model, data, vectors, Serving(K, "bought"), {name: str(path) for name, path in paths.items()})
+        shop.retrieval.index, _ = build_index("brute_force", vectors[1:], vectors[1:513], shop.retrieval.most)
+        questions = Recommend(shop), RecommendDiverse(shop), RecommendExplained(shop), Explain(shop)
+        plain, diverse, reasons, explain = questions
+        asked: dict[str, Callable[[tf.Tensor], Any]] = {"recommend": plain.recommend}
+        seed, half = tf.constant([SEED], tf.int64), tf.constant([0.5])
+        for name in METHODS:
+            asked[name] = functools.partial(
+                diverse.recommend_diverse, method=tf.constant([name]), strength=half, seed=seed
+            )
+        asked["recommend_explained"] = reasons.recommend_explained
+        product = tf.constant(data.values["product_id"][:1])
+        asked["explain"] = lambda user: explain.explain(user, product)
+        times: dict[str, list[float]] = {name: [] for name in asked}
+        for place in np.linspace(0, len(users) - 1, 210).astype(int):
+            user = tf.constant([users[place]])
+            for name, ask in asked.items():
+                started = time.perf_counter()
+                ask(user)
+                times[name].append(time.perf_counter() - started)
+    found = {name: 1000 * float(np.median(values[10:])) for name, values in times.items()}
+    for name, milliseconds in found.items():
+        print(f"{name:20}{milliseconds:8.2f} ms  {milliseconds - found['recommend']:+8.2f}")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--examples", type=int, default=0, help="of each split, evenly spread; 0: all")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--output", type=Path, default=Path("bench-results/diversity.json"))
+    parser.add_argument("--latency", action="store_true", help="measure the time of requests instead")
+    given = parser.parse_args(arguments)
+    model, data, _ = load_run(given.run, given.data)
+    if given.latency:
+        latency(model, data)
+        return
+    result: dict[str, Any] = {"data": str(data.directory), "loss": LOSS, "gain": GAIN}
+    started = time.monotonic()
+    pools = Pools(model, data, "validation", given.examples)
+    plain = pools.measured("recommend", 0.0)
+    print(
+        f"{pools.size:,} validation examples, seen products out; found in {time.monotonic() - started:.0f} s",
+        flush=True,
+    )
+    curves: dict[str, list[dict[str, float]]] = {}
+    for name in given.methods:
+        curves[name] = [pools.measured(name, strength) for strength in STRENGTHS]
+        show(f"{name}, validation", {f"{name} {point['strength']}": point for point in curves[name]}, plain)
+        print(flush=True)
+    picked = {name: chosen(curve, plain) for name, curve in curves.items()}
+    show(f"Validation: the largest strength that loses at most {LOSS:.0%}", picked, plain)
+    result["validation"] = {"recommend": plain, "curves": curves, "chosen": picked}
+    del pools
+    pools = Pools(model, data, "test", given.examples)
+    plain_test = pools.measured("recommend", 0.0)
+    tested = {name: pools.measured(name, point["strength"]) for name, point in picked.items()}
+    show(f"Test, {pools.size:,} examples: the same strengths", tested, plain_test)
+    result["test"] = {"recommend": plain_test, "chosen": tested}
+    given.output.parent.mkdir(parents=True, exist_ok=True)
+    given.output.write_text(json.dumps(result, indent=2) + "\n")
+    text = f"{data.directory.name}, validation; each line is a method at strengths 0 to 1."
+    given.output.with_suffix(".html").write_text(page(curves, plain, text))
+    print(f"\nWrote {given.output} and {given.output.with_suffix('.html')}.")
+
+
+if __name__ == "__main__":
+    main()
