@@ -62,6 +62,7 @@ class Job:
             "users": (*spec.USER_FEATURES, *self.profile),
             "examples": (*spec.EXAMPLE_FEATURES, *self.profile),
             "transitions": spec.TRANSITION_FEATURES,
+            "lexicon": spec.LEXICON_FEATURES,
         }
         if self.handles:
             kinds["queries"] = spec.query_features(self.text["width"])

@@ -32,7 +32,7 @@ from pipelines.write import PARTS, read_facts
 from tfrs_shop.errors import UserError
 from tfrs_shop.manifest import SPLITS, Manifest
 
-FOLDERS = ("products", "users", *SPLITS, "queries", "transitions", "vocabularies", REJECTED, PARTS)
+FOLDERS = ("products", "users", *SPLITS, "queries", "transitions", "lexicon", "vocabularies", REJECTED, PARTS)
 SECONDS_BETWEEN_SIGNS = 10
 
 

@@ -99,6 +99,24 @@ def evaluate(
         say(line)
 
 
+@app.command("evaluate-search")
+def evaluate_search(
+    bundle: Annotated[Path, typer.Option(metavar="BUNDLE", help="A version's directory, such as models/shop/1.")],
+    queries: Annotated[Path, typer.Option(metavar="FILE", help="query_id, query: CSV or JSON lines, .gz too.")],
+    judgments: Annotated[Path, typer.Option(metavar="FILE", help="query_id, product_id, grade (0: irrelevant).")],
+    json_file: JsonFile = None,
+) -> None:
+    """Ask a bundle's search graded queries, and print NDCG@10, recall@100 and MRR (docs/search.md)."""
+    _quiet_tensorflow()
+    from tfrs_shop.search_evaluation import evaluate_search as run
+
+    result = run(bundle, queries, judgments, say)
+    if json_file:
+        json_file.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    for name, value in result.items():
+        say(f"{name:22} {value if isinstance(value, str | dict) or value is None else f'{value:.4f}'}")
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Option(metavar="RUN", help="A finished run.")],

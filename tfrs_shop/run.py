@@ -247,14 +247,16 @@ def zero_row(model: "ShopModel", data: "ShopData") -> dict[str, Any]:
 
     length = model.config.towers.max_history
     ones = tf.ones([1, length], tf.int32)
+    # A shop without events has no event type.
+    kinds = min(1, len(data.values["event_type"])) * ones
     return {
         "history_product": ones,
-        "history_event_type": ones,
+        "history_event_type": kinds,
         "history_query": 0 * ones,
         "history_timestamp": -tf.ones([1, length], tf.int64),
         "history_rating": tf.ones([1, length]),
         "label": ones,
-        "label_event_type": ones,
+        "label_event_type": kinds,
         "label_rating": tf.ones([1, length]),
         "profile": tf.zeros([1, max(1, len(data.profile))], tf.int32),
     }

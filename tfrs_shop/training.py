@@ -13,7 +13,16 @@ import tensorflow as tf
 import tf_keras
 
 from tfrs_shop.averaging import AveragedWeights
-from tfrs_shop.callbacks import Backup, KeepBest, Progress, as_text, best_epoch, patience_is_out, read_history
+from tfrs_shop.callbacks import (
+    Backup,
+    KeepBest,
+    Progress,
+    as_text,
+    best_epoch,
+    patience_is_out,
+    read_history,
+    write_history,
+)
 from tfrs_shop.config import Config, TrainingConfig
 from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
@@ -50,12 +59,16 @@ def train(data_directory: str | Path, output: str | Path, config: Config, say: S
     chief = is_chief(strategy)
     say = say if chief else _silent
     data = open_data(data_directory)
-    if not data.manifest.counts["examples"]["train"]:
+    has_examples = data.manifest.counts["examples"]["train"] > 0
+    if not has_examples and "lexicon" not in data.manifest.files:
         raise UserError(f"{data_directory}: has no training examples; preprocess it with --events.")
     info = _start(output, data, config, strategy, say)
     tf_keras.utils.set_random_seed(config.training.seed)
     with _precision(config.training), _lost_workers(config.training, output):
-        model = _fit(output, data, config, info, strategy, say)
+        if has_examples:
+            model = _fit(output, data, config, info, strategy, say)
+        else:
+            model = _untrained(output, data, config, say)
         if chief:
             _finish(output, model, data, info, say)
         # The others stay until then: a worker that leaves takes the chief with it.
@@ -121,6 +134,17 @@ def _fit(
             Backup(output / RESUME, settings.checkpoint_every, guard.check_weights),
         ],
     )
+    return model
+
+
+def _untrained(output: Path, data: ShopData, config: Config, say: Say) -> ShopModel:
+    """Return a model as it is before training, kept as the best epoch: number 0."""
+    say("No training examples: nothing is learnt of users; search, and what is similar, work from the products' texts.")
+    model = ShopModel(data, config)
+    build(model, data)
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(output / "best"), max_to_keep=1)
+    manager.save(checkpoint_number=0)
+    write_history(output, [{"epoch": 0, "seconds": 0.0, "metrics": {}}])
     return model
 
 

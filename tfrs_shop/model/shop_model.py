@@ -73,7 +73,8 @@ class ShopModel(tfrs.Model):
         if config.towers.repeats:
             self.repeats = RepeatBias(config.towers.max_history, len(values["event_type"]), name="repeats")
         ranking = config.ranking
-        kinds = len(values["event_type"])
+        # A layer of no outputs brings oneDNN down, so that a shop without events has one that is never trained.
+        kinds = max(1, len(values["event_type"]))
         rating_mean = data.manifest.statistics.get("event_rating", {}).get("mean", 0.0)
         self.ranking_head = RankingHead(ranking, kinds, name="ranking_head")
         self.rating_head = RatingHead(

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
+from tfrs_shop.served.search import Search
 from tfrs_shop.served.shop import ServedShop
 from tfrs_shop.served.similar import Similar
 
@@ -28,6 +29,11 @@ class Questions(tf.Module):
         super().__init__(name="questions")
         self.shop = shop
         self.all: list[Question] = [Recommend(shop), RecommendFiltered(shop), Similar(shop), Rank(shop)]
+        if shop.text_search is not None:
+            search = Search(shop, shop.text_search)
+            self.all.append(search)
+            # No signature, but kept in the bundle: what evaluate-search asks.
+            self.search_ranking = search.ranking
 
     def signatures(self) -> dict[str, Any]:
         """Return signature name to concrete function."""

@@ -1,0 +1,65 @@
+"""Search: the products that fit a query, by words and by meaning; for a user with a history, in the user's order."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from tfrs_shop.served.lookup import named
+from tfrs_shop.served.product_filter import clock
+from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
+from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.text_search import TextSearch
+
+
+class Search(tf.Module):
+    """Which products, of those on sale at the time of the request, a query asks for.
+
+    Args:
+        shop: the shop.
+        text: its text search.
+    """
+
+    answers_for_ever = False
+
+    def __init__(self, shop: ServedShop, text: TextSearch):
+        super().__init__(name="search")
+        self.shop, self.text = shop, text
+
+    def signatures(self) -> dict[str, Any]:
+        """Return the signatures ``search`` and ``search_for_history``."""
+        query = named(STRINGS, "query")
+        history = named(LISTS, "history_product_id"), named(LISTS, "history_event_type")
+        return {
+            "search": self.search.get_concrete_function(query),
+            "search_for_history": self.search_for_history.get_concrete_function(query, *history),
+        }
+
+    def requests(self, samples: Samples) -> Requests:
+        """Yield requests for a short query, one without words, and one after a history."""
+        query = samples.query
+        yield "search", {"query": tf.constant([query])}
+        yield "search", {"query": tf.constant([query, b""])}
+        yield "search_for_history", {"query": tf.constant([query]), **samples.history}
+
+    @tf.function
+    def search(self, query: tf.Tensor) -> Answer:
+        """Answer queries ``[batch]`` string, best first; where a query has no words nothing is answered."""
+        return self.shop.answer(*self._best(query, self.shop.retrieval.k))
+
+    @tf.function
+    def search_for_history(
+        self, query: tf.Tensor, history_product_id: tf.Tensor, history_event_type: tf.Tensor
+    ) -> Answer:
+        """Answer queries ``[batch]`` string as `search` does, in the order that histories ``[batch, events]`` suggest."""
+        scores, products = self._best(query, self.shop.retrieval.k)
+        return self.shop.answer(scores, products)
+
+    @tf.function(input_signature=[STRINGS])
+    def ranking(self, query: tf.Tensor) -> tf.Tensor:
+        """Return all products ``[batch, products]`` int32 in the order of `search`, 0 where there are no more."""
+        return self._best(query, self.shop.retrieval.products)[1]
+
+    def _best(self, query: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the scores and the products ``[batch, most]``, best first; 0 and 0 for "no more"."""
+        everything = tf.range(self.shop.retrieval.products + 1)[None]
+        return self.text.best(query, self.shop.filter.on_sale(clock()[None], everything), most)
