@@ -99,8 +99,8 @@ class Invert(beam.DoFn):
         counts: dict[str, float] = {}
         for name, found in fields.items():
             share = FIELD_WEIGHTS[name] / (1.0 - B + B * len(found) / means.get(name, 1.0))
-            for term, count in Counter(map(term_of, found)).items():
-                counts[term] = counts.get(term, 0.0) + share * count
+            for term, times in Counter(map(term_of, found)).items():
+                counts[term] = counts.get(term, 0.0) + share * times
         for form in {form for found in fields.values() for form in found}:
             of_term = self.held.setdefault(term_of(form), ({}, []))[0]
             of_term[form] = of_term.get(form, 0) + 1

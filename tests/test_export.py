@@ -39,6 +39,8 @@ def test_the_signatures_are_narrow(signatures) -> None:
         "recommend_for_history_filtered": {"history_product_id", "history_event_type"} | limits,
         "similar": {"product_id"},
         "rank": {"user_id", "candidate_product_id"},
+        "search": {"query"},
+        "search_for_history": {"query", "history_product_id", "history_event_type"},
     }
 
 

@@ -287,6 +287,20 @@ def query_similar(
     _show(_client(url, model).similar(product)[:k], as_json)
 
 
+@query_app.command("search")
+def query_search(
+    query: Annotated[str, typer.Option(help="What a user would type.")],
+    history: Annotated[str, typer.Option(help="The user's products, oldest first, comma-separated.")] = "",
+    event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Search the catalogue; with a history, in the order that it suggests."""
+    _show(_client(url, model).search(query, _split(history), _split(event_types))[:k], as_json)
+
+
 @query_app.command("rank")
 def query_rank(
     user: Annotated[str, typer.Option(help="The user id.")],

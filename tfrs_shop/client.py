@@ -94,12 +94,7 @@ class ShopClient:
         self, product_ids: Sequence[str], event_types: Sequence[str] = (), only: Filter | None = None
     ) -> list[Answer]:
         """Return recommendations after a fresh history, oldest event first; event types are views if not given."""
-        types = list(event_types) or ["view"] * len(product_ids)
-        if len(types) != len(product_ids):
-            raise UserError(
-                f"{len(product_ids)} products but {len(types)} event types; give one type for each product."
-            )
-        history = {"history_product_id": [list(product_ids)], "history_event_type": [types]}
+        history = _history(product_ids, event_types)
         if only is None:
             return self.answers("recommend_for_history", history)
         return self.answers("recommend_for_history_filtered", {**history, **only.inputs()})
@@ -107,6 +102,18 @@ class ShopClient:
     def similar(self, product_id: str) -> list[Answer]:
         """Return the products most like one."""
         return self.answers("similar", {"product_id": [product_id]})
+
+    def search(self, query: str, product_ids: Sequence[str] = (), event_types: Sequence[str] = ()) -> list[Answer]:
+        """Return the products that fit `query`, best first; with a history, in the order that it suggests.
+
+        Args:
+            query: what was typed.
+            product_ids: the products of the user's latest events, oldest first.
+            event_types: what the user did to each; views if not given.
+        """
+        if not product_ids:
+            return self.answers("search", {"query": [query]})
+        return self.answers("search_for_history", {"query": [query], **_history(product_ids, event_types)})
 
     def rank(self, user_id: str, product_ids: Sequence[str]) -> list[Answer]:
         """Return `product_ids` in the order in which the user would want them."""
@@ -155,6 +162,13 @@ class ShopClient:
             message = answer.get("error", answer) if isinstance(answer, dict) else answer
             raise ServerError(response.status, str(message))
         return answer
+
+
+def _history(product_ids: Sequence[str], event_types: Sequence[str]) -> dict[str, list[Any]]:
+    types = list(event_types) or ["view"] * len(product_ids)
+    if len(types) != len(product_ids):
+        raise UserError(f"{len(product_ids)} products but {len(types)} event types; give one type for each product.")
+    return {"history_product_id": [list(product_ids)], "history_event_type": [types]}
 
 
 def request_body(signature: str, inputs: dict[str, list[Any]]) -> dict[str, Any]:

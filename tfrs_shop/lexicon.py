@@ -12,6 +12,7 @@ class Lexicon:
     """An inverted index; term and form numbers start at 1, 0 is "none".
 
     Attributes:
+        terms: ``terms[i]`` is term i + 1, as bytes.
         forms: ``forms[i]`` is form i + 1, as bytes.
         term_of_form: ``[forms + 1]`` int32.
         count: ``[forms + 1]`` int64, products that have the form.
@@ -21,6 +22,7 @@ class Lexicon:
         weights: ``[postings]`` float32, what the term adds to the product's score.
     """
 
+    terms: list[bytes]
     forms: list[bytes]
     term_of_form: np.ndarray
     count: np.ndarray
@@ -46,6 +48,7 @@ def build_lexicon(rows: Iterable[Mapping[str, Any]], product_index: Mapping[byte
         weights.append(np.asarray(row["weight"], np.float32)[found > 0])
     lengths = [0, *(len(found) for found in products)]
     return Lexicon(
+        [row["term"] for row in ordered],
         forms,
         np.array(term_of_form, np.int32),
         np.array(count, np.int64),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RUN_NAME = "run.json"
 RUN_VERSION = 1
+SEARCH_NAME = "search.npz"
 # Settings that may change when a run goes on: the model, the order of its batches and its average stay what they are.
 CHANGEABLE = (
     "epochs",
@@ -195,6 +196,7 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
         UserError: the run is not finished, or its data is missing or not the same.
     """
     from tfrs_shop.dataset import open_data
+    from tfrs_shop.model.search_tower import SearchWeights
     from tfrs_shop.model.shop_model import ShopModel
 
     directory = Path(directory)
@@ -207,6 +209,7 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     build(model, data)
     restore_best(model, directory, info.best_epoch)
     model.transition_weight = info.transition_weight
+    model.search = SearchWeights.load(directory / SEARCH_NAME)
     return model, data, info
 
 

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -203,8 +203,7 @@ def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[dict[str, st
     """
     name = str(path).lower().removesuffix(".gz")
     try:
-        raw = gzip.open(path, "rb") if str(path).lower().endswith(".gz") else open(path, "rb")
-        with raw, io.TextIOWrapper(raw, "utf-8-sig", errors="replace", newline="") as text:  # type: ignore[arg-type]
+        with _open(path) as opened, io.TextIOWrapper(opened, "utf-8-sig", errors="replace", newline="") as text:
             if name.endswith((".jsonl", ".json", ".ndjson")):
                 rows: Iterator[Any] = (json.loads(line) for line in text if line.strip())
             else:
@@ -223,6 +222,11 @@ def read_rows(path: str | Path, columns: Sequence[str]) -> Iterator[dict[str, st
         raise UserError(f"{path}: cannot be read ({error.strerror or error}).") from None
     except (EOFError, ValueError, csv.Error) as error:
         raise UserError(f"{path}: is broken ({error}); get the file again.") from None
+
+
+def _open(path: str | Path) -> IO[bytes]:
+    compressed = str(path).lower().endswith(".gz")
+    return gzip.open(path, "rb") if compressed else Path(path).open("rb")  # type: ignore[return-value]
 
 
 def _text(value: Any) -> str:

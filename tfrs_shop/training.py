@@ -30,7 +30,8 @@ from tfrs_shop.evaluation import choose_transition_weight
 from tfrs_shop.finite import StopWhenNotFinite, not_finite
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
-from tfrs_shop.run import RunInfo, build, read_run, restore_best, start_run, write_run
+from tfrs_shop.run import SEARCH_NAME, RunInfo, build, read_run, restore_best, start_run, write_run
+from tfrs_shop.search_training import train_search
 from tfrs_shop.workers import any_worker, is_chief, make_strategy, sharded_by_row
 
 Say = Callable[[str], None]
@@ -160,6 +161,9 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
         seconds=history[-1]["seconds"],
         transition_weight=choose_transition_weight(model, data, say),
     )
+    search = train_search(data, model.config.towers.max_history, model.config.training.seed, say)
+    if search is not None:
+        search.save(output / SEARCH_NAME)
     write_run(output, finished)
     shutil.rmtree(output / RESUME, ignore_errors=True)
     say(f"Best epoch {finished.best_epoch}: {as_text(finished.metrics)}. Wrote {output} in {finished.seconds:.0f} s.")

@@ -1,22 +1,46 @@
 """The lexical score in graph: BM25 by postings, and the nearest words the catalogue has for one that it has not."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import lookup_table
 from tfrs_shop.lexicon import Lexicon
+from tfrs_shop.model.search_tower import Bags
 from tfrs_shop.served.lookup import Lists
 from tfrs_shop.served.query_forms import joined_neighbors, query_forms
 
 # A term's share of a product's score cannot be more than this times its idf: k1 + 1.
 MOST_WEIGHT = 2.2
 GRAM = 3
+# English endings, commonest first, for a form that the catalogue has not: the stem is one, but no server has a stemmer.
+ENDINGS = (
+    *(("", "s"), ("s", ""), ("es", ""), ("", "es"), ("ies", "y"), ("y", "ies"), ("ing", ""), ("ing", "e"), ("", "ing")),
+    *(("e", "ing"), ("ed", ""), ("ed", "e"), ("", "ed"), ("e", "ed")),
+)
 # Words of a query that are looked for by their letters, and words of the catalogue that are compared with each.
 MOST_UNKNOWN, COMPARED = 6, 32
 # A shorter word has too many neighbours; a slip changes one letter of a short word, two of a longer one.
 SHORTEST, LONG = 4, 6
 # What a corrected word counts beside one that is written as in the catalogue.
 CORRECTED = 0.8
+
+
+class QueryTerms(NamedTuple):
+    """What the catalogue knows of the words of a batch of queries.
+
+    Attributes:
+        rows: ``[terms]`` int32, of which query each is.
+        terms: ``[terms]`` int32, 0 for an unknown one.
+        weights: ``[terms]`` float32, below 1 for a term that is only near to what was typed.
+        most: ``[batch]`` float32, the most that a product could score.
+    """
+
+    rows: tf.Tensor
+    terms: tf.Tensor
+    weights: tf.Tensor
+    most: tf.Tensor
 
 
 class ServedLexicon(tf.Module):
@@ -51,38 +75,50 @@ class ServedLexicon(tf.Module):
         self.forms_of_gram = Lists([[], *grams.values()])
         self.grams_of_form = tf.Variable(np.array(sizes, np.float32), trainable=False)
 
-    def scores(self, texts: tf.Tensor) -> tf.Tensor:
-        """Return ``[batch, products + 1]`` float32 for cleaned ``texts`` ``[batch]``: the share, from 0 to 1 or a
-        little more, of the most that a product could score for the query's words; 0 for product 0.
-        """
+    def query(self, texts: tf.Tensor) -> "QueryTerms":
+        """Return the terms of cleaned ``texts`` ``[batch]``."""
         words = query_forms(texts)
-        form = tf.cast(self.table.lookup(words), tf.int32)
-        terms = tf.gather(self.term_of_form, form)
-        known = terms > 0
+        terms = words.with_values(self._terms(words.values))
         rows = tf.cast(words.value_rowids(), tf.int32)
+        # A word that no product has could have been the rarest.
+        idf = tf.where(terms.values > 0, tf.gather(self.idf, terms.values), self.most_idf)
         pairs = joined_neighbors(words)
         pair_terms = tf.gather(self.term_of_form, tf.cast(self.table.lookup(pairs), tf.int32))
-        unknown = tf.ragged.boolean_mask(words, ~known)[:, :MOST_UNKNOWN]
+        unknown = tf.ragged.boolean_mask(words, terms == 0)[:, :MOST_UNKNOWN]
         near_terms, near_weights = self._nearest(unknown.values)
         near_rows = tf.repeat(tf.cast(unknown.value_rowids(), tf.int32), tf.shape(near_terms)[1])
         batch = tf.shape(texts)[0]
-        total = self._sum(
-            batch,
+        return QueryTerms(
             tf.concat([rows, tf.cast(pairs.value_rowids(), tf.int32), near_rows], 0),
             tf.concat([terms.values, pair_terms.values, tf.reshape(near_terms, [-1])], 0),
             tf.concat(
-                [
-                    tf.ones_like(terms.values, tf.float32),
-                    tf.ones_like(pair_terms.values, tf.float32),
-                    tf.reshape(near_weights, [-1]),
-                ],
-                0,
+                [tf.ones_like(idf), tf.ones_like(pair_terms.values, tf.float32), tf.reshape(near_weights, [-1])], 0
             ),
+            tf.math.unsorted_segment_sum(idf, rows, batch) * MOST_WEIGHT,
         )
-        # A word that no product has could have been the rarest.
-        idf = tf.where(known.values, tf.gather(self.idf, terms.values), self.most_idf)
-        most = tf.math.unsorted_segment_sum(idf, rows, batch) * MOST_WEIGHT
-        return tf.math.divide_no_nan(total, most[:, None])
+
+    def scores(self, query: "QueryTerms") -> tf.Tensor:
+        """Return ``[batch, products + 1]`` float32: the share of the most that a product could score for the query.
+
+        It is from 0 to 1, or a little more where a pair of words is also one word; 0 for product 0.
+        """
+        total = self._sum(tf.shape(query.most)[0], query.rows, query.terms, query.weights)
+        return tf.math.divide_no_nan(total, query.most[:, None])
+
+    def bags(self, query: "QueryTerms") -> Bags:
+        """Return what the search tower reads of queries."""
+        weights = query.weights * tf.gather(self.idf, query.terms)
+        return Bags(query.terms, query.rows, weights, tf.shape(query.most)[0])
+
+    def _terms(self, words: tf.Tensor) -> tf.Tensor:
+        """Return the terms of ``words`` ``[words]``, 0 for unknown ones; of other endings than the catalogue has too."""
+        form = self.table.lookup(words)
+        for ending, other in ENDINGS:
+            # A short word with another ending may be another word.
+            with_ending = tf.strings.regex_full_match(words, rf"\pL{{3,}}{ending}")
+            changed = tf.strings.regex_replace(words, f"{ending}$", other, replace_global=False)
+            form = tf.where((form == 0) & with_ending, self.table.lookup(changed), form)
+        return tf.gather(self.term_of_form, tf.cast(form, tf.int32))
 
     def _sum(self, batch: tf.Tensor, rows: tf.Tensor, terms: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, products + 1]``: the weighted sum of the postings of ``terms`` ``[terms]`` in each row."""

@@ -1,4 +1,4 @@
-"""A query's text in graph: cleaned as the pipeline cleans texts, and its forms as ``tfrs_shop.text.terms`` makes them."""
+"""A query in graph: cleaned as the pipeline cleans texts, and in forms as ``tfrs_shop.text.terms`` makes them."""
 
 import tensorflow as tf
 import tensorflow_text as tf_text
@@ -6,7 +6,7 @@ import tensorflow_text as tf_text
 from tfrs_shop.text.terms import ALONE, APOSTROPHES
 from tfrs_shop.text.tokenize import STOP_WORDS
 
-# More of a query is not read: nobody types it, and a paste of 10,000 characters must not cost what a hundred queries do.
+# More of a query is not read: a paste of 10,000 characters must not cost what a hundred queries do.
 MOST_CHARACTERS = 1_000
 MOST_FORMS = 64
 LONGEST_FORM = 40

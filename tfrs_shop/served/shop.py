@@ -67,7 +67,9 @@ class ServedShop(tf.Module):
         self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
         self.id_rows = tf.Variable(data.catalogue.embedding, trainable=False, name="id_rows")
         # A data directory of an older version has no lexicon, and its bundle no search.
-        self.text_search = TextSearch(data, data.lexicon, text_encoder(data)) if data.lexicon is not None else None
+        self.text_search = None
+        if data.lexicon is not None:
+            self.text_search = TextSearch(data, data.lexicon, text_encoder(data), model.search)
         if self.query_tower.behavior_text is not None:
             self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
 

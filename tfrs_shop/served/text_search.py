@@ -8,36 +8,50 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
 from tfrs_shop.lexicon import Lexicon
-from tfrs_shop.served.lexicon import ServedLexicon
+from tfrs_shop.model.search_tower import SearchTower, SearchWeights, product_terms, product_vectors
+from tfrs_shop.served.lexicon import QueryTerms, ServedLexicon
 from tfrs_shop.served.query_forms import cleaned
 
 # Of the cosine of meaning, beside a lexical score whose most is about 1.
 VECTOR_WEIGHT = 1.5
 # Products that are scored again with what the first ones say of the query.
 CANDIDATES = 1_000
-# Pseudo-relevance feedback (Rocchio 1971; for vectors Li et al. 2021, arXiv 2108.11044): how many of the first products,
-# and the weight of their mean beside the query's own vector.
-FEEDBACK, FEEDBACK_WEIGHT = 5, 0.6
+# Pseudo-relevance feedback (Rocchio 1971; for vectors Li et al. 2021, arXiv 2108.11044): how many of the first
+# products, and the weight of their mean beside the query's own vector.
+FEEDBACK, FEEDBACK_WEIGHT = 5, 0.8
 OUT = -1e9
 
 
 class TextSearch(tf.Module):
-    """Scores products for a query: BM25 over the catalogue, and the cosine of the encoder's vectors where there are any.
+    """Scores products for queries: words, the cosine of the encoder's vectors, and that of the trained search tower.
+
+    The two cosines are one product of vectors: a product's two vectors stand side by side, and so do a query's, each
+    times its weight.
 
     Args:
         data: the products, their words, and the name of the encoder.
         lexicon: of the products.
         encoder: from texts ``[batch]`` to vectors ``[batch, width]``, or None.
+        trained: what was learnt from search events, or None.
     """
 
-    def __init__(self, data: ShopData, lexicon: Lexicon, encoder: Any):
+    def __init__(self, data: ShopData, lexicon: Lexicon, encoder: Any, trained: SearchWeights | None):
         super().__init__(name="text_search")
-        self.lexicon = ServedLexicon(lexicon, data.catalogue.size)
-        self.encoder = encoder
+        self.products = data.catalogue.size
+        self.lexicon = ServedLexicon(lexicon, self.products)
+        self.encoder, self.text_width, self.tower, self.tower_weight = encoder, 0, None, 0.0
+        parts, text = [], None
         if encoder is not None:
-            vectors = data.catalogue.text_vector
-            norms = np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
-            self.vectors = tf.Variable(vectors / norms, trainable=False, name="search_vectors")
+            text = data.catalogue.text_vector
+            text = (text / np.maximum(np.linalg.norm(text, axis=1, keepdims=True), 1e-9)).astype(np.float32)
+            self.text_width = text.shape[1]
+            parts.append(text)
+        if trained is not None:
+            self.tower = SearchTower(trained.for_terms(lexicon.terms).arrays)
+            self.tower_weight = trained.weight
+            parts.append(product_vectors(self.tower, *product_terms(lexicon, self.products), text))
+        if parts:
+            self.vectors = tf.Variable(np.concatenate(parts, 1), trainable=False, name="search_vectors")
 
     def best(self, queries: tf.Tensor, allowed: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the scores and the products ``[batch, most]`` for raw ``queries`` ``[batch]``, best first.
@@ -46,26 +60,48 @@ class TextSearch(tf.Module):
 
         Args:
             queries: as they were typed.
-            allowed: ``[batch, products + 1]`` or ``[1, products + 1]`` bool, what may be answered.
+            allowed: ``[1, products + 1]`` bool, what may be answered.
             most: at most the number of products.
         """
         text = cleaned(queries)
-        lexical = self.lexicon.scores(text)
-        if self.encoder is None:
+        terms = self.lexicon.query(text)
+        lexical = self.lexicon.scores(terms)
+        if self.encoder is None and self.tower is None:
             scores, products = tf.math.top_k(tf.where(allowed & (lexical > 0.0), lexical, OUT), most)
             return _without_gaps(scores, products)
-        has_words = tf.strings.regex_full_match(text, r"(?s).*[\pL\pN].*")
-        vector = tf.math.l2_normalize(self.encoder(text), 1)
-        scores = lexical + VECTOR_WEIGHT * tf.matmul(vector, self.vectors, transpose_b=True)
-        count = min(self.lexicon.products, max(most, CANDIDATES))
-        scores, products = tf.math.top_k(tf.where(allowed & has_words[:, None], scores, OUT), count)
-        vectors = tf.gather(self.vectors, products)
-        first = tf.cast(scores > OUT, tf.float32)[:, :FEEDBACK, None]
-        feedback = tf.math.l2_normalize(tf.reduce_sum(vectors[:, :FEEDBACK] * first, 1), 1)
-        vector = tf.math.l2_normalize(vector + FEEDBACK_WEIGHT * feedback, 1)
-        again = tf.gather(lexical, products, batch_dims=1) + VECTOR_WEIGHT * tf.einsum("bd,bnd->bn", vector, vectors)
-        scores, order = tf.math.top_k(tf.where(scores > OUT, again, OUT), most)
+        vector, asked = self._vector(text, terms)
+        scores = lexical + tf.matmul(vector, self.vectors, transpose_b=True)
+        count = min(self.products, max(most, CANDIDATES))
+        scores, products = tf.math.top_k(tf.where(allowed & asked[:, None], scores, OUT), count)
+        if self.encoder is not None:
+            vectors = tf.gather(self.vectors, products)
+            first = tf.cast(scores > OUT, tf.float32)[:, :FEEDBACK, None]
+            vector = self._after_feedback(vector, tf.reduce_sum(vectors[:, :FEEDBACK] * first, 1))
+            again = tf.gather(lexical, products, batch_dims=1) + tf.einsum("bd,bnd->bn", vector, vectors)
+            scores = tf.where(scores > OUT, again, OUT)
+        scores, order = tf.math.top_k(scores, most)
         return _without_gaps(scores, tf.gather(products, order, batch_dims=1))
+
+    def _vector(self, text: tf.Tensor, terms: QueryTerms) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the weighted vectors ``[batch, width]`` of queries, and whether each asks for anything ``[batch]``."""
+        parts, encoded = [], None
+        if self.encoder is not None:
+            encoded = tf.math.l2_normalize(self.encoder(text), 1)
+            parts.append(VECTOR_WEIGHT * encoded)
+            asked = tf.strings.regex_full_match(text, r"(?s).*[\pL\pN].*")
+        else:
+            known = tf.cast(terms.terms > 0, tf.float32)
+            asked = tf.math.unsorted_segment_sum(known, terms.rows, tf.shape(text)[0]) > 0.0
+        if self.tower is not None:
+            parts.append(self.tower_weight * self.tower.vectors("query", encoded, self.lexicon.bags(terms)))
+        return tf.concat(parts, 1), asked
+
+    def _after_feedback(self, vector: tf.Tensor, first: tf.Tensor) -> tf.Tensor:
+        """Return query vectors moved towards the sum of the first products' vectors, in the encoder's part alone."""
+        encoded = vector[:, : self.text_width] / VECTOR_WEIGHT
+        mean = tf.math.l2_normalize(first[:, : self.text_width], 1)
+        moved = VECTOR_WEIGHT * tf.math.l2_normalize(encoded + FEEDBACK_WEIGHT * mean, 1)
+        return tf.concat([moved, vector[:, self.text_width :]], 1)
 
 
 def _without_gaps(scores: tf.Tensor, products: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -70,6 +70,6 @@ def term_of(form: str) -> str:
 
 @functools.lru_cache(maxsize=1)
 def _stemmer() -> Any:
-    import snowballstemmer
+    import snowballstemmer  # type: ignore[import-untyped]
 
     return snowballstemmer.stemmer("english")
