@@ -18,7 +18,7 @@ from tfrs_shop.text.terms import forms, term_of
 
 # Saturation and length normalisation are Lucene's; what is in the title says more of a product than what is below it.
 K1, B = 1.2, 0.75
-FIELD_WEIGHTS = {"title": 3.0, "brand": 1.0, "category": 1.0, "description": 0.5}
+FIELD_WEIGHTS = {"title": 3.0, "brand": 1.0, "category": 1.0, "description": 1.0}
 # Words of a description that are read.
 MOST_FORMS = 2_000
 # Postings that a worker holds before it passes them on.

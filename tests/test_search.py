@@ -11,11 +11,11 @@ from hypothesis import given, settings
 import tfrs_shop  # noqa: F401  (before TensorFlow)
 
 import tensorflow as tf  # isort: skip
-from apache_beam.testing.test_pipeline import TestPipeline
-
 import apache_beam as beam
+from apache_beam.testing.test_pipeline import TestPipeline
 from bundle_support import ask
-from pipelines.lexicon import B, FIELD_WEIGHTS, K1, Lexicon, field_forms
+
+from pipelines.lexicon import FIELD_WEIGHTS, K1, B, Lexicon, field_forms
 from tfrs_shop.lexicon import build_lexicon
 from tfrs_shop.served.lexicon import ServedLexicon
 from tfrs_shop.served.query_forms import cleaned, query_forms
@@ -152,7 +152,8 @@ def test_queries_are_cut_into_the_forms_that_the_pipeline_makes(text) -> None:
 @given(st.binary(max_size=80))
 def test_any_bytes_get_finite_scores(lexicon, query) -> None:
     found = lexicon.scores(lexicon.query(cleaned(tf.constant([query])))).numpy()
-    assert np.isfinite(found).all() and (found >= 0).all()
+    assert np.isfinite(found).all()
+    assert (found >= 0).all()
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +214,23 @@ def test_a_history_changes_the_order_and_an_unknown_one_does_not(signatures, tra
         for place in (1, 40, 80, 120, 160)
     }
     assert len(orders) > 1
+
+
+def test_texts_of_columns_that_no_field_takes_are_searched(tmp_path) -> None:
+    from preprocess_support import preprocess, records, write_jsonl
+
+    row = {
+        "product_id": "1",
+        "product_name": "Garden chair",
+        "features": ["Folds flat", "Teak"],
+        "details": {"Weight": "3 kg", "Seats": 1},
+        "colour": "olive",
+        "image_url": "https://example.com/chair.jpg",
+        "more": "https://example.com",
+        "stock": 7,
+        "weatherproof": "true",
+    }
+    preprocess(tmp_path / "data", "--products", write_jsonl(tmp_path / "p.jsonl", [row]))
+    found = records(tmp_path / "data", "products")[0]
+    assert found["title"] == "Garden chair"
+    assert found["description"] == "Folds flat. Teak. Weight 3 kg. Seats 1. olive"

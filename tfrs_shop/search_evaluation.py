@@ -143,7 +143,7 @@ class SearchIndex:
             raise UserError(f"--bundle {bundle}: cannot be loaded ({reason}).") from None
         if not hasattr(self._loaded, "search_ranking"):
             raise UserError(f"--bundle {bundle}: has no search; preprocess, train and export again with this version.")
-        self._rank = self._loaded.search_ranking
+        self._rank, self.signatures = self._loaded.search_ranking, self._loaded.signatures
         self._ids = self._loaded.shop.product_ids.numpy()
         self.products = {value.decode("utf-8") for value in self._ids[1:]}
         self.size = len(self._ids) - 1

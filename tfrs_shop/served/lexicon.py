@@ -111,7 +111,7 @@ class ServedLexicon(tf.Module):
         return Bags(query.terms, query.rows, weights, tf.shape(query.most)[0])
 
     def _terms(self, words: tf.Tensor) -> tf.Tensor:
-        """Return the terms of ``words`` ``[words]``, 0 for unknown ones; of other endings than the catalogue has too."""
+        """Return the terms of ``words`` ``[words]``, whatever English ending they have; 0 for unknown ones."""
         form = self.table.lookup(words)
         for ending, other in ENDINGS:
             # A short word with another ending may be another word.

@@ -81,8 +81,14 @@ class Search(tf.Module):
 
     @tf.function(input_signature=[STRINGS])
     def ranking(self, query: tf.Tensor) -> tf.Tensor:
-        """Return all products ``[batch, products]`` int32 in the order of `search`, 0 where there are no more."""
-        return self._best(query, self.shop.retrieval.products)[1]
+        """Return all products ``[batch, products]`` int32 in the order of `search`, 0 where there are no more.
+
+        Those that are not on sale now are in it: what is measured must not change with the clock.
+        """
+        everything = tf.ones([1, self.shop.retrieval.products + 1], tf.bool)
+        # Product 0 is none.
+        everything &= tf.range(self.shop.retrieval.products + 1)[None] > 0
+        return self.text.best(query, everything, self.shop.retrieval.products)[1]
 
     def _best(self, query: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the scores and the products ``[batch, most]``, best first; 0 and 0 for "no more"."""
