@@ -2,7 +2,8 @@
 
 Measures, averaged over the queries that have a relevant judgment: ``ndcg@10`` over the whole catalogue, gains
 2^grade - 1, a product without a judgment counts 0; ``ndcg@10_judged_pool``, only the judged products in the order of
-the answer; ``recall@100`` of the products with the highest grade there is; ``mrr`` of the first relevant product.
+the answer; ``recall@100`` of the products with the highest grade there is; ``mrr`` of the first relevant product. A
+judgment of a product that is not in the catalogue is left out: nothing could find it.
 """
 
 import csv
@@ -52,13 +53,17 @@ def evaluate_search(bundle: str | Path, queries: str | Path, judgments: str | Pa
     left_out = 0
     top = max((grade for of_query in graded.values() for grade in of_query.values()), default=0.0)
     for name, ranked in zip(asked, index.rankings([texts[name] for name in asked]), strict=True):
-        missing += sum(product not in index.products for product in graded[name])
-        if max(graded[name].values()) <= 0:
+        # No search of this catalogue could find the others.
+        grades = {product: grade for product, grade in graded[name].items() if product in index.products}
+        missing += len(graded[name]) - len(grades)
+        if max(grades.values(), default=0.0) <= 0:
             left_out += 1
             continue
-        rows.append(measures(ranked, graded[name], top))
+        rows.append(measures(ranked, grades, top))
     if not rows:
-        raise UserError(f"{judgments}: no query has a product with a grade above 0; there is nothing to find.")
+        raise UserError(
+            f"{judgments}: no query has a product of the bundle with a grade above 0; nothing can be found."
+        )
     for key in (f"ndcg@{CUTOFF}", f"ndcg@{CUTOFF}_judged_pool", f"recall@{RECALL_CUTOFF}", "mrr"):
         found = [row[key] for row in rows if key in row]
         result[key] = round(float(np.mean(found)), 6) if found else None
