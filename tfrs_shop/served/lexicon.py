@@ -83,7 +83,10 @@ class ServedLexicon(tf.Module):
         # A word that no product has could have been the rarest.
         idf = tf.where(terms.values > 0, tf.gather(self.idf, terms.values), self.most_idf)
         pairs = joined_neighbors(words)
-        pair_terms = tf.gather(self.term_of_form, tf.cast(self.table.lookup(pairs), tf.int32))
+        # Of two words that are known the one word would only count again what they count.
+        part_unknown = ((terms[:, :-1] == 0) | (terms[:, 1:] == 0)).values
+        pair_forms = tf.where(part_unknown, self.table.lookup(pairs.values), 0)
+        pair_terms = pairs.with_values(tf.gather(self.term_of_form, tf.cast(pair_forms, tf.int32)))
         unknown = tf.ragged.boolean_mask(words, terms == 0)[:, :MOST_UNKNOWN]
         near_terms, near_weights = self._nearest(unknown.values)
         near_rows = tf.repeat(tf.cast(unknown.value_rowids(), tf.int32), tf.shape(near_terms)[1])

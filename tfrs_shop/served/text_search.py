@@ -18,7 +18,7 @@ VECTOR_WEIGHT = 1.5
 CANDIDATES = 1_000
 # Pseudo-relevance feedback (Rocchio 1971; for vectors Li et al. 2021, arXiv 2108.11044): how many of the first
 # products, and the weight of their mean beside the query's own vector.
-FEEDBACK, FEEDBACK_WEIGHT = 5, 0.8
+FEEDBACK, FEEDBACK_WEIGHT = 5, 1.0
 OUT = -1e9
 
 
