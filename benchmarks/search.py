@@ -239,7 +239,7 @@ def latency(work: Path, data: Path) -> dict[str, Any]:
     text = TextSearch(dataclasses.replace(opened, catalogue=wide), large, text_encoder(opened), None)
     allowed = tf.ones([1, LATENCY_PRODUCTS + 1], tf.bool)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def search(query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return text.best(query, allowed, 20)
 
@@ -247,13 +247,17 @@ def latency(work: Path, data: Path) -> dict[str, Any]:
         queries = [row["query"] for row in csv.DictReader(stream)]
     for query in queries[:10]:
         search(tf.constant([query]))
-    taken = []
+    taken, of_processor = [], []
     for query in queries:
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         search(tf.constant([query]))[1].numpy()
         taken.append(1000 * (time.perf_counter() - started))
-    found = {f"p{share}": round(float(np.percentile(taken, share)), 1) for share in (50, 90, 99)}
-    return {"products": LATENCY_PRODUCTS, "queries": len(queries), "milliseconds": found}
+        of_processor.append(1000 * (time.process_time() - worked))
+    result: dict[str, Any] = {"products": LATENCY_PRODUCTS, "queries": len(queries)}
+    # Where the machine has other work, the second is what can be compared.
+    for name, values in (("milliseconds", taken), ("milliseconds of all cores", of_processor)):
+        result[name] = {f"p{share}": round(float(np.percentile(values, share)), 1) for share in (50, 90, 99)}
+    return result
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -234,3 +234,17 @@ def test_texts_of_columns_that_no_field_takes_are_searched(tmp_path) -> None:
     found = records(tmp_path / "data", "products")[0]
     assert found["title"] == "Garden chair"
     assert found["description"] == "Folds flat. Teak. Weight 3 kg. Seats 1. olive"
+
+
+def test_a_large_catalogue_is_answered_as_a_small_one(trained, monkeypatch) -> None:
+    from tfrs_shop.served import text_search
+
+    model, data = trained
+    everything = tf.constant([[False] + [True] * data.catalogue.size])
+    queries = tf.constant([data.catalogue.title[3], b"black bag", b"waterproof jakcet"])
+    wanted = text_search.TextSearch(data, data.lexicon, None, model.search).best(queries, everything, 20)
+    monkeypatch.setattr(text_search, "LARGE", 100)
+    monkeypatch.setattr(text_search, "FIRST_WIDTH", 32)
+    found = text_search.TextSearch(data, data.lexicon, None, model.search).best(queries, everything, 20)
+    np.testing.assert_array_equal(found[1], wanted[1])
+    np.testing.assert_allclose(found[0], wanted[0], atol=1e-5)
