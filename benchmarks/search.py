@@ -108,6 +108,7 @@ def simulator(work: Path, data: Path) -> dict[str, Any]:
     more = ["--events", f"{raw}/events.csv.gz", "--users", f"{raw}/users.csv.gz"]
     bundle = build(work / "simulator", raw / "products.jsonl.gz", *more)
     result = graded(bundle, raw / "products.jsonl.gz", raw / "queries.csv.gz", raw / "judgments.csv.gz")
+    print(json.dumps(result, indent=2), flush=True)
     result["personal"] = personal(bundle, work / "simulator" / "data")
     return result
 
@@ -128,9 +129,10 @@ def personal(bundle: Path, directory: Path) -> dict[str, Any]:
     plain, own = [], []
     for split in ("validation", "test"):
         for batch in read_records(directory, data.manifest, split).as_numpy_iterator():
-            columns = (batch[f"history_{name}"].to_list() for name in ("query", "product_id", "event_type"))
+            found = (batch[f"history_{name}"] for name in ("query", "product_id", "event_type"))
+            columns = [value.to_list() if hasattr(value, "to_list") else list(value) for value in found]
             for queries, products, kinds, target in zip(*columns, batch["target_product_id"], strict=True):
-                if not len(queries) or not queries[-1] or products[-1]:
+                if len(queries) == 0 or not queries[-1] or products[-1]:
                     continue
                 past = [(product, kind) for product, kind in zip(products, kinds, strict=True) if product]
                 if not past:

@@ -217,7 +217,8 @@ def test_warm_up_requests_and_golden_answers_cover_every_door(bundle, signatures
             else:
                 assert answer[key].numpy().tolist() == tf.make_ndarray(value).tolist()
     filtered = {"recommend_filtered", "recommend_for_history_filtered"}
-    assert asked == {"serving_default", "recommend_for_history", "similar", "rank"} | filtered
+    search = {"search", "search_for_history"}
+    assert asked == {"serving_default", "recommend_for_history", "similar", "rank"} | filtered | search
     warm_up = sum(1 for _ in tf.data.TFRecordDataset(str(bundle / "assets.extra" / "tf_serving_warmup_requests")))
     assert warm_up >= 4
 
