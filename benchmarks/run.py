@@ -21,6 +21,7 @@ def full() -> None:
     run_step("benchmarks.beauty", "--seeds", "17", "18", "19", "--ablation")
     run_step("benchmarks.cold_start")
     run_step("benchmarks.ratings")
+    run_step("benchmarks.search")
     data = RESULTS / "beauty" / "data"
     if data.is_dir():
         run_step("benchmarks.speed", str(data))
