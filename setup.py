@@ -36,6 +36,7 @@ setup(
         "typer>=0.12",
         "rich>=13",
         "safetensors>=0.4",
+        "snowballstemmer>=2.2",
         # tensorflow-hub 0.16 imports pkg_resources, which later setuptools no longer have.
         "setuptools>=77,<81",
         "grpcio>=1.60",

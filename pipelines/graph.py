@@ -2,6 +2,7 @@
 
 events, products, users -> rows -> parsed (bad rows -> rejected)
 products: one row an id; events: joined with their product; by user: ordered, split, made into examples
+lexicon: the products' words, inverted and weighed
 texts: each distinct one encoded once; counts, vocabularies, statistics: combined; all written
 """
 
@@ -16,6 +17,7 @@ from pipelines.complements import SumComplements, complement_record
 from pipelines.directory import REJECTED
 from pipelines.encode import EncodeTexts, attach_vectors
 from pipelines.job import TABLES, Job
+from pipelines.lexicon import Lexicon
 from pipelines.parse import EVENT_TYPE, QUERY, TIMESTAMP, ParseRows, ReadFiles
 from pipelines.statistics import HourCounts, NumberStatistics, Tally, TallyKey, time_cuts
 from pipelines.transitions import heaviest_neighbors
@@ -66,6 +68,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> None:
         "complements": made.complements
         | "SumComplements" >> beam.CombinePerKey(SumComplements())
         | "ComplementRows" >> beam.MapTuple(complement_record),
+        "lexicon": products | "Lexicon" >> Lexicon(),
     }
     for split in SPLITS:
         of_split = made.main | f"Of_{split}" >> beam.Filter(lambda pair, wanted: pair[0] == wanted, split)

@@ -63,6 +63,7 @@ class Job:
             "examples": (*spec.EXAMPLE_FEATURES, *self.profile),
             "transitions": spec.EDGE_FEATURES,
             "complements": spec.EDGE_FEATURES,
+            "lexicon": spec.LEXICON_FEATURES,
         }
         if self.handles:
             kinds["queries"] = spec.query_features(self.text["width"])

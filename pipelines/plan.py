@@ -42,7 +42,10 @@ def plan(options: PreprocessOptions, say: Say = lambda line: None) -> Job:
     order_by = _order_by(options, mapping, columns.get("events", {}))
     parsers = {
         "events": RowParser("events", mapping.events, order_by),
-        "products": RowParser("products", mapping.products),
+        # The columns of event rows tell of the event.
+        "products": RowParser(
+            "products", mapping.products, further_text="products" in files and not mapping.products.from_events
+        ),
         "users": RowParser("users", mapping.users),
     }
     _check_columns(columns, parsers)

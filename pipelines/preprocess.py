@@ -34,7 +34,10 @@ from tfrs_shop import output
 from tfrs_shop.errors import UserError
 from tfrs_shop.manifest import SPLITS, Manifest
 
-FOLDERS = ("products", "users", *SPLITS, "queries", "transitions", "complements", "vocabularies", REJECTED, PARTS)
+FOLDERS = (
+    *("products", "users", *SPLITS, "queries", "transitions", "complements", "lexicon", "vocabularies"),
+    *(REJECTED, PARTS),
+)
 SECONDS_BETWEEN_SIGNS = 10
 
 

@@ -142,7 +142,8 @@ def _with_kept(staging: Path, written: Manifest, kept: Kept) -> Manifest:
         written,
         split={"rule": EVERYTHING},
         order_by=written.order_by or old.order_by,
-        features=old.features,
+        # A bundle of an older version has no lexicon; the new one has.
+        features={**old.features, "lexicon": written.features["lexicon"]},
         vocabularies=vocabularies,
         statistics=old.statistics,
         counts=counts,

@@ -1,7 +1,7 @@
 """The row parser: a raw row of a file (column name to value) becomes a clean event, product or user."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pipelines import values
@@ -12,6 +12,9 @@ from tfrs_shop.schema import CATEGORY_SEPARATOR, JOINED_FIELDS, TABLES, Field
 from tfrs_shop.text.clean import clean_text
 
 BUCKET = "_bucket"
+# Columns of these names hold no words, and cells of these texts say nothing.
+_NO_TEXT = re.compile(r"(^|[^a-z])(id|ids|url|urls|uri|link|links|image|images|img|thumbnail|photo|video|videos|hash)$")
+_NOTHING = frozenset({"true", "false", "none", "null", "nan", "n/a", "na", "yes", "no", "unknown"})
 _EMPTY: dict[str, Any] = {"id": "", "text": ""}
 
 Layout = tuple[dict[str, Any], tuple[tuple[Field, tuple[str, ...]], ...]]
@@ -24,13 +27,17 @@ class RowParser:
         table: ``events``, ``products`` or ``users``.
         mapping: the table's column mapping.
         order_by: events only: the field that orders a user's events, which then no row may lack.
+        further_text: products only: add the texts of columns that no field takes to the description, so that they are
+            searched.
     """
 
-    def __init__(self, table: str, mapping: TableMapping, order_by: str = ""):
+    def __init__(self, table: str, mapping: TableMapping, order_by: str = "", *, further_text: bool = False):
         self.table = table
         self.mapping = mapping
         self.fields = TABLES[table]
         self.order_by = order_by
+        self.further_text = further_text
+        self._further: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._needed = {field.name for field in self.fields if field.required} | ({order_by} - {""})
         self._columns = {field.name: self.columns(field) for field in self.fields}
         self._missing = frozenset(["", *mapping.missing])
@@ -50,7 +57,12 @@ class RowParser:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a Beam worker needs: the arguments."""
-        return {"table": self.table, "mapping": self.mapping, "order_by": self.order_by}
+        return {
+            "table": self.table,
+            "mapping": self.mapping,
+            "order_by": self.order_by,
+            "further_text": self.further_text,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Build the parser again in a worker."""
@@ -106,9 +118,24 @@ class RowParser:
             self._finish_event(row)
         elif self.table == "products":
             row["category"] = list(row["category"])
+            if self.further_text:
+                row["description"] = values.joined([row["description"], *self._further_texts(raw)])
         else:
             row["attributes"] = self._attributes(raw)
         return row
+
+    def _further_texts(self, raw: Mapping[str, Any]) -> Iterator[str]:
+        """Yield the texts of the columns that no field takes; what is no text for people is left out."""
+        names = tuple(raw)
+        columns = self._further.get(names)
+        if columns is None:
+            taken = set(self.source_columns())
+            columns = tuple(name for name in names if name and name not in taken and not _NO_TEXT.search(name.lower()))
+            self._further[names] = columns
+        for column in columns:
+            for text in _texts_in(raw[column]):
+                if any(char.isalpha() for char in text) and "://" not in text and text.lower() not in _NOTHING:
+                    yield clean_text(values.checked_text(column, text))
 
     def _new_layout(self, names: tuple[str, ...]) -> Layout:
         """Work out, once for all rows with these columns, which fields have to be looked at."""
@@ -196,6 +223,19 @@ class RowParser:
             else:
                 attributes[name] = "" if value is None else _clean(name, value)
         return attributes
+
+
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts of a cell: of a list each, of an object its keys and values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts_in(part)
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            inner = ", ".join(_texts_in(part)) or (str(part) if isinstance(part, int | float) else "")
+            yield f"{name} {inner}" if inner else ""
 
 
 def _clean(name: str, value: Any) -> str:

@@ -17,8 +17,9 @@ from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
 from tfrs_shop.manifest import MANIFEST_NAME, SPLITS
+from tfrs_shop.model.search_tower import SearchWeights
 from tfrs_shop.model.shop_model import ShopModel
-from tfrs_shop.run import build, write_config
+from tfrs_shop.run import SEARCH_NAME, build, write_config
 from tfrs_shop.settings import load_yaml
 
 SOURCE = "source"
@@ -39,6 +40,8 @@ def write_source(extra: Path, model: ShopModel, data: ShopData) -> None:
     directory = extra / SOURCE / "model"
     directory.mkdir()
     write_config(directory, model.config)
+    if model.search is not None:
+        model.search.save(directory / SEARCH_NAME)
     _checkpoint(model).write(str(directory / "weights"))
     catalogue = data.catalogue
     ids = np.full(catalogue.embeddings + 1, b"", object)
@@ -87,6 +90,7 @@ def load_source(bundle: Path, directory: Path) -> tuple[ShopModel, ShopData]:
         data = dataclasses.replace(data, catalogue=catalogue)
         model = ShopModel(data, load_yaml(Config, source / "config.yaml"))
         model.transition_weight = about["transition_weight"]
+        model.search = SearchWeights.load(source / SEARCH_NAME)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{source}: is damaged ({error}); export the bundle again.") from None
     build(model, data)

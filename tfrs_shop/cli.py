@@ -131,6 +131,25 @@ def evaluate(
         tell(line)
 
 
+@app.command("evaluate-search")
+def evaluate_search(
+    bundle: Annotated[Path, typer.Option(metavar="BUNDLE", help="A version's directory, such as models/shop/1.")],
+    queries: Annotated[Path, typer.Option(metavar="FILE", help="query_id, query: CSV or JSON lines, .gz too.")],
+    judgments: Annotated[Path, typer.Option(metavar="FILE", help="query_id, product_id, grade (0: irrelevant).")],
+    quiet: Quiet = False,
+    json_file: JsonFile = None,
+) -> None:
+    """Ask a bundle's search graded queries, and print NDCG@10, recall@100 and MRR (docs/search.md)."""
+    _quiet_tensorflow()
+    from tfrs_shop.search_evaluation import evaluate_search as run
+
+    tell = progress(quiet, json_file)
+    result = run(bundle, queries, judgments, tell)
+    write_result(json_file, result)
+    for name, value in result.items():
+        tell(f"{name:22} {value if isinstance(value, str | dict) or value is None else f'{value:.4f}'}")
+
+
 @app.command()
 def report(
     run: Annotated[Path, typer.Option(metavar="RUN", help="A finished run.")],
@@ -401,6 +420,20 @@ def query_complements(
 ) -> None:
     """Show what goes with some products."""
     _show(_client(url, model).complements(_split(products))[:k], as_json)
+
+
+@query_app.command("search")
+def query_search(
+    query: Annotated[str, typer.Option(help="What a user would type.")],
+    history: Annotated[str, typer.Option(help="The user's products, oldest first, comma-separated.")] = "",
+    event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    k: Most = 10,
+    as_json: AsJson = False,
+) -> None:
+    """Search the catalogue; with a history, in the order that it suggests."""
+    _show(_client(url, model).search(query, _split(history), _split(event_types))[:k], as_json)
 
 
 @query_app.command("rank")

@@ -154,6 +154,18 @@ class ShopClient:
         """Return what goes best with all of some products, such as those of a basket."""
         return self.answers("complements", {"product_id": [list(product_ids)]})
 
+    def search(self, query: str, product_ids: Sequence[str] = (), event_types: Sequence[str] = ()) -> list[Answer]:
+        """Return the products that fit `query`, best first; with a history, in the order that it suggests.
+
+        Args:
+            query: what was typed.
+            product_ids: the products of the user's latest events, oldest first.
+            event_types: what the user did to each; views if not given.
+        """
+        if not product_ids:
+            return self.answers("search", {"query": [query]})
+        return self.answers("search_for_history", {"query": [query], **history_inputs(product_ids, event_types)})
+
     def rank(self, user_id: str, product_ids: Sequence[str]) -> list[Answer]:
         """Return `product_ids` in the order in which the user would want them."""
         return self.answers("rank", {"user_id": [user_id], "candidate_product_id": [list(product_ids)]})

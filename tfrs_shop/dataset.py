@@ -19,6 +19,7 @@ import tensorflow as tf  # isort: skip
 from tfrs_shop.catalogue import Catalogue, bucket_edges, build_catalogue
 from tfrs_shop.errors import UserError
 from tfrs_shop.features import Feature, parsing_spec
+from tfrs_shop.lexicon import Lexicon, build_lexicon
 from tfrs_shop.manifest import Manifest, load_manifest
 from tfrs_shop.schema import is_target_type
 from tfrs_shop.ties import shuffled_ties
@@ -55,6 +56,14 @@ class ShopData:
         """What was bought together in the training events; without edges where the directory has none."""
         edges = self._edges_of("complements")
         return build_transitions(edges, self._product_places, self.catalogue.size, both_ends=True)
+
+    @functools.cached_property
+    def lexicon(self) -> Lexicon | None:
+        """The inverted index of the products' words; None where the directory was written without one."""
+        if "lexicon" not in self.manifest.files:
+            return None
+        indices = {value: place for place, value in enumerate(self.values["product_id"], 1)}
+        return build_lexicon(_rows(self.directory, self.manifest, "lexicon"), indices)
 
     @functools.cached_property
     def tables(self) -> dict[str, tf.lookup.StaticHashTable]:

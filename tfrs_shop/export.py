@@ -64,7 +64,7 @@ def export(
         assets = {"products": staging / "product_ids.txt", "users": staging / "user_ids.txt"}
         assets["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
         user_ids = data.users().get("user_id", [])
-        assets["users"].write_bytes(b"\n".join(user_ids or [b""]) + b"\n")
+        assets["users"].write_bytes(b"\n".join(user_ids or [b" "]) + b"\n")
         shop = ServedShop(model, data, vectors, serving, {name: str(path) for name, path in assets.items()})
         say(f"Building the index: {index}.")
         queries = sample_queries(shop, user_ids, vectors)
@@ -129,6 +129,7 @@ def samples_of(catalogue: Catalogue, user_ids: list[bytes]) -> Samples:
         users=[*user_ids[:WARM_UP_USERS], b"nobody"],
         products=[bytes(products[place % len(products)]) for place in range(3)],
         category=bytes(catalogue.category_name[1]),
+        query=bytes(catalogue.title[1]),
         # When the last product has come on sale.
         now=max(1, int(catalogue.on_sale_from.max())),
     )

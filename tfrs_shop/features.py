@@ -98,6 +98,18 @@ EDGE_FEATURES = (
     Feature("in_weight", "int64", 1, "position"),
 )
 
+# One record a term of the catalogue's texts; see pipelines/lexicon.py.
+LEXICON_FEATURES = (
+    Feature("term", "string", 1, "title"),
+    Feature("idf", "float32", 1, "title"),
+    # Words as they are written, and the number of products that have each.
+    Feature("form", "string", 0, "title"),
+    Feature("form_count", "int64", 0, "title"),
+    # The products that have the term, and what it adds to their scores.
+    Feature("product_id", "string", 0, "product_id", "product_id"),
+    Feature("weight", "float32", 0, "title"),
+)
+
 
 def profile_feature(attribute: str, *, numeric: bool) -> Feature:
     """Return the feature of a user attribute; its name gets the prefix ``profile_``."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 RUN_NAME = "run.json"
 RUN_VERSION = 1
+SEARCH_NAME = "search.npz"
 # Settings that may change when a run goes on: the model, the order of its batches and its average stay what they are.
 CHANGEABLE = (
     "epochs",
@@ -195,6 +196,7 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
         UserError: the run is not finished, or its data is missing or not the same.
     """
     from tfrs_shop.dataset import open_data
+    from tfrs_shop.model.search_tower import SearchWeights
     from tfrs_shop.model.shop_model import ShopModel
 
     directory = Path(directory)
@@ -207,6 +209,7 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     build(model, data)
     restore_best(model, directory, info.best_epoch)
     model.transition_weight = info.transition_weight
+    model.search = SearchWeights.load(directory / SEARCH_NAME)
     return model, data, info
 
 
@@ -247,15 +250,17 @@ def zero_row(model: "ShopModel", data: "ShopData") -> dict[str, Any]:
 
     length = model.config.towers.max_history
     ones = tf.ones([1, length], tf.int32)
+    # A shop without events has no event type.
+    kinds = min(1, len(data.values["event_type"])) * ones
     return {
         "history_product": ones,
-        "history_event_type": ones,
+        "history_event_type": kinds,
         "history_query": 0 * ones,
         "history_timestamp": -tf.ones([1, length], tf.int64),
         "history_rating": tf.ones([1, length]),
         "history_purchase_follows": -tf.ones([1, length], tf.int64),
         "label": ones,
-        "label_event_type": ones,
+        "label_event_type": kinds,
         "label_rating": tf.ones([1, length]),
         "profile": tf.zeros([1, max(1, len(data.profile))], tf.int32),
     }

@@ -44,10 +44,10 @@ EVENT_FIELDS = (
 )
 PRODUCT_FIELDS = (
     Field("product_id", "id", required=True),
-    Field("title", "text"),
+    Field("title", "text", columns=("title", "product_title", "product_name", "name")),
     Field("description", "text", columns=("description", "bullet_points", "color")),
-    Field("category", "category"),
-    Field("brand", "text"),
+    Field("category", "category", columns=("category", "categories", "product_class")),
+    Field("brand", "text", columns=("brand", "product_brand")),
     Field("price", "float", minimum=0.0),
     Field("rating_mean", "float", columns=("rating_mean", "rating")),
     Field("rating_count", "float", minimum=0.0),

@@ -13,7 +13,16 @@ import tensorflow as tf
 import tf_keras
 
 from tfrs_shop.averaging import AveragedWeights
-from tfrs_shop.callbacks import Backup, KeepBest, Progress, as_text, best_epoch, patience_is_out, read_history
+from tfrs_shop.callbacks import (
+    Backup,
+    KeepBest,
+    Progress,
+    as_text,
+    best_epoch,
+    patience_is_out,
+    read_history,
+    write_history,
+)
 from tfrs_shop.config import Config, TrainingConfig
 from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
@@ -22,7 +31,8 @@ from tfrs_shop.finite import StopWhenNotFinite, not_finite
 from tfrs_shop.intent_examples import training_intents
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
-from tfrs_shop.run import RunInfo, build, read_run, restore_best, start_run, write_run
+from tfrs_shop.run import SEARCH_NAME, RunInfo, build, read_run, restore_best, start_run, write_run
+from tfrs_shop.search_training import train_search
 from tfrs_shop.workers import any_worker, is_chief, make_strategy, sharded_by_row
 
 Say = Callable[[str], None]
@@ -51,12 +61,16 @@ def train(data_directory: str | Path, output: str | Path, config: Config, say: S
     chief = is_chief(strategy)
     say = say if chief else _silent
     data = open_data(data_directory)
-    if not data.manifest.counts["examples"]["train"]:
+    has_examples = data.manifest.counts["examples"]["train"] > 0
+    if not has_examples and "lexicon" not in data.manifest.files:
         raise UserError(f"{data_directory}: has no training examples; preprocess it with --events.")
     info = _start(output, data, config, strategy, say)
     tf_keras.utils.set_random_seed(config.training.seed)
     with _precision(config.training), _lost_workers(config.training, output):
-        model = _fit(output, data, config, info, strategy, say)
+        if has_examples:
+            model = _fit(output, data, config, info, strategy, say)
+        else:
+            model = _untrained(output, data, config, say)
         if chief:
             _finish(output, model, data, info, say)
         # The others stay until then: a worker that leaves takes the chief with it.
@@ -127,6 +141,17 @@ def _fit(
     return model
 
 
+def _untrained(output: Path, data: ShopData, config: Config, say: Say) -> ShopModel:
+    """Return a model as it is before training, kept as the best epoch: number 0."""
+    say("No training examples: nothing is learnt of users; search, and what is similar, work from the products' texts.")
+    model = ShopModel(data, config)
+    build(model, data)
+    manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(output / "best"), max_to_keep=1)
+    manager.save(checkpoint_number=0)
+    write_history(output, [{"epoch": 0, "seconds": 0.0, "metrics": {}}])
+    return model
+
+
 def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: Say) -> None:
     history = read_history(output)
     best = best_epoch(history)
@@ -139,6 +164,9 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
         seconds=history[-1]["seconds"],
         transition_weight=choose_transition_weight(model, data, say),
     )
+    search = train_search(data, model.config.towers.max_history, model.config.training.seed, say)
+    if search is not None:
+        search.save(output / SEARCH_NAME)
     write_run(output, finished)
     shutil.rmtree(output / RESUME, ignore_errors=True)
     say(f"Best epoch {finished.best_epoch}: {as_text(finished.metrics)}. Wrote {output} in {finished.seconds:.0f} s.")

@@ -19,6 +19,7 @@ from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
 from tfrs_shop.model.rating_head import RatingHead
 from tfrs_shop.model.repeats import RepeatBias, added_at, latest, without_repeats
 from tfrs_shop.model.retrieval_loss import Past, Positions, RetrievalLoss
+from tfrs_shop.model.search_tower import SearchWeights
 from tfrs_shop.model.text_tuning import TunedText
 from tfrs_shop.transitions import TransitionScorer, mix
 
@@ -52,6 +53,8 @@ class ShopModel(tfrs.Model):
         # In a plain object, so that Keras does not save the catalogue with the weights.
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
+        # What was learnt from search events; trained apart, and kept in a file of its own.
+        self.search: SearchWeights | None = None
         self.text = TunedText(data, config.text, name="text") if config.text.tuning != "frozen" else None
         self.product_tower = ProductTower(
             config.towers,
@@ -75,7 +78,8 @@ class ShopModel(tfrs.Model):
         if config.towers.repeats:
             self.repeats = RepeatBias(config.towers.max_history, len(values["event_type"]), name="repeats")
         ranking = config.ranking
-        kinds = len(values["event_type"])
+        # A layer of no outputs brings oneDNN down, so that a shop without events has one that is never trained.
+        kinds = max(1, len(values["event_type"]))
         rating_mean = data.manifest.statistics.get("event_rating", {}).get("mean", 0.0)
         self.ranking_head = RankingHead(ranking, kinds, name="ranking_head")
         self.rating_head = RatingHead(

@@ -24,12 +24,14 @@ class Samples:
         users: a few known user ids and an unknown one.
         products: a few product ids.
         category: a category path; b"" where products have none.
+        query: the title of a product.
         now: milliseconds since 1970 at which all products are on sale.
     """
 
     users: list[bytes]
     products: list[bytes]
     category: bytes
+    query: bytes
     now: int
 
     @property

@@ -22,6 +22,7 @@ from tfrs_shop.served.rank import Rank
 from tfrs_shop.served.recommend import Recommend, RecommendFiltered
 from tfrs_shop.served.recommend_diverse import RecommendDiverse
 from tfrs_shop.served.recommend_explained import RecommendExplained
+from tfrs_shop.served.search import Search
 from tfrs_shop.served.shop import ServedShop
 from tfrs_shop.served.similar import Similar
 from tfrs_shop.served.user_profile import UserProfile
@@ -52,6 +53,11 @@ class Questions(tf.Module):
             PredictBehavior(shop, model, data),
             QueryIntent(model, data),
         ]
+        if shop.text_search is not None:
+            search = Search(shop, shop.text_search)
+            self.all.append(search)
+            # No signature, but kept in the bundle: what evaluate-search asks.
+            self.search_ranking = search.ranking
 
     def signatures(self) -> dict[str, Any]:
         """Return signature name to concrete function."""

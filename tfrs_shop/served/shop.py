@@ -21,6 +21,7 @@ from tfrs_shop.served.product_groups import ProductGroups
 from tfrs_shop.served.product_parts import ProductParts
 from tfrs_shop.served.retrieval import Retrieval
 from tfrs_shop.served.stored_users import StoredUsers, bought_types
+from tfrs_shop.served.text_search import TextSearch, text_encoder
 
 Answer = dict[str, tf.Tensor]
 
@@ -99,11 +100,17 @@ class ServedShop(tf.Module):
         self.brands = ProductGroups(data.catalogue.brand_name)
         self.product_table = LineTable(assets["products"])
         self.event_types = lookup_table(data.values["event_type"])
-        self.event_type_names = tf.constant(data.values["event_type"])
+        self.event_type_names = tf.constant(data.values["event_type"], tf.string)
+        # A shop without events has no type; its histories are then as if empty.
+        self.least_type = min(1, len(data.values["event_type"]))
         self.bought = tf.constant(bought_types(data), tf.int32)
         self.query_vectors = tf.Variable(data.query_vectors, trainable=False, name="query_vectors")
         self.query_texts = tf.constant([b"", *data.values["query"]])
         self.id_rows = tf.Variable(data.catalogue.embedding, trainable=False, name="id_rows")
+        # A data directory of an older version has no lexicon, and its bundle no search.
+        self.text_search = None
+        if data.lexicon is not None:
+            self.text_search = TextSearch(data, data.lexicon, text_encoder(data), model.search)
         if model.query_tower.behavior_text is not None:
             self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
         # What the titles of a history are read as is what the products are made of, unless the encoder was trained on.
@@ -130,7 +137,7 @@ class ServedShop(tf.Module):
         products = self.products_of(product_id)
         kinds = tf.where(products > 0, tf.cast(self.event_types.lookup(event_type), tf.int32), 0)
         # A type that training did not know is read as the most frequent one, but is no purchase.
-        read = tf.where(products > 0, tf.maximum(kinds, 1), 0)
+        read = tf.where(products > 0, tf.maximum(kinds, self.least_type), 0)
         rows = {
             "history_product": left_padded(tf.ragged.boolean_mask(products, products > 0), self.length, 0),
             "history_event_type": left_padded(tf.ragged.boolean_mask(read, products > 0), self.length, 0),

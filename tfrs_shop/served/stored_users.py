@@ -45,7 +45,7 @@ class StoredUsers(tf.Module):
 
     def lookup(self, user_id: tf.Tensor) -> tf.Tensor:
         """Return the numbers ``[batch]`` int64 of users ``[batch]`` string."""
-        # The file of a shop without users has one empty line, which is no user.
+        # The file of a shop without users has one blank line, which is no user: an empty one would be refused.
         return tf.minimum(self.table.lookup(user_id), self.known)
 
     def rows(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
