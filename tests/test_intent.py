@@ -93,7 +93,7 @@ def phone_bundle(tmp_path_factory: pytest.TempPathFactory):
     run([*files, "--output", str(base / "data"), "--text_encoder", "none", "--shards", "1"], lambda line: None)
     config = Config(
         towers=TowerConfig(width=8, layers=1, max_history=10),
-        training=TrainingConfig(epochs=15, batch_size=8, warmup_steps=1, learning_rate=1e-2, average=0.9, patience=15),
+        training=TrainingConfig(epochs=2, batch_size=32, warmup_steps=1, learning_rate=1e-2, average=0.9),
     )
     train(base / "data", base / "run", config, lambda line: None)
     model, data, _ = load_run(base / "run")

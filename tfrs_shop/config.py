@@ -168,14 +168,14 @@ class IntentConfig:
     """The intent head: the category and the purpose of a query, learnt from what happened after it.
 
     Attributes:
-        weight: of its loss; it shares nothing with the towers. 0 leaves it untrained.
+        steps: at most, of its training, which is a pass of its own; 0 leaves it untrained.
     """
 
-    weight: float = 1.0
+    steps: int = 2000
 
     def __post_init__(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"intent: weight {self.weight} must be at least 0")
+        if self.steps < 0:
+            raise ValueError(f"intent: steps {self.steps} must be at least 0")
 
 
 @dataclasses.dataclass(frozen=True)

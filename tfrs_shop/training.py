@@ -28,7 +28,7 @@ from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import choose_transition_weight
 from tfrs_shop.finite import StopWhenNotFinite, not_finite
-from tfrs_shop.intent_examples import training_intents
+from tfrs_shop.intent_training import train_intent
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
 from tfrs_shop.run import SEARCH_NAME, RunInfo, build, read_run, restore_best, start_run, write_run
@@ -89,8 +89,8 @@ def _fit(
     with strategy.scope():
         model = ShopModel(data, config)
         build(model, data)
-        if model.intent_head is not None and config.intent.weight:
-            model.intent_head.learn_from(training_intents(data))
+        if model.intent_head is not None:
+            train_intent(model.intent_head, data, config.intent.steps, say)
         schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs)
         slow = model.text.trainable_weights if model.text is not None else []
         model.compile(
@@ -146,6 +146,8 @@ def _untrained(output: Path, data: ShopData, config: Config, say: Say) -> ShopMo
     say("No training examples: nothing is learnt of users; search, and what is similar, work from the products' texts.")
     model = ShopModel(data, config)
     build(model, data)
+    if model.intent_head is not None:
+        train_intent(model.intent_head, data, config.intent.steps, say)
     manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(output / "best"), max_to_keep=1)
     manager.save(checkpoint_number=0)
     write_history(output, [{"epoch": 0, "seconds": 0.0, "metrics": {}}])

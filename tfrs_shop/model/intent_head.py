@@ -38,7 +38,7 @@ def query_pieces(query: tf.Tensor) -> tf.Tensor:
 class IntentHead(tf_keras.layers.Layer):
     """A hidden layer over the mean of the embeddings of a query's pieces (fastText, Joulin et al., EACL 2017).
 
-    It learns from queries that are drawn beside each training step, once `learn_from` has said which.
+    It learns from queries that are drawn at random, once `learn_from` has said which.
 
     Args:
         categories: number of categories.

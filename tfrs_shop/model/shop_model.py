@@ -185,8 +185,6 @@ class ShopModel(tfrs.Model):
                 inputs, queries, products, history_vectors, training
             )
         loss += behavior_loss
-        if training and self.intent_head is not None and self.intent_head.examples:
-            loss += self.config.intent.weight * self.intent_head.loss(training)
         return loss / _replicas() if training else loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
