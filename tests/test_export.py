@@ -248,7 +248,7 @@ def test_the_next_export_is_the_next_version(trained, tmp_path) -> None:
 
 def test_a_bundle_is_loaded_where_tfrs_shop_is_not(bundle) -> None:
     code = (
-        "import sys; sys.modules['tfrs_shop'] = None; import tensorflow as tf; "
+        "import sys; sys.modules['tfrs_shop'] = None; import tensorflow as tf, tensorflow_text; "
         f"f = tf.saved_model.load({str(bundle)!r}).signatures['serving_default']; "
         "print(f(user_id=tf.constant(['x']))['product_id'].shape)"
     )
