@@ -144,7 +144,10 @@ def test_ctrl_c_is_exit_code_130_without_a_traceback(tmp_path):
     assert process.stdout is not None
     assert process.stdout.readline().startswith("Simulating a shop")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    try:
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130
     assert errors == "Stopped.\n"
     assert list(tmp_path.iterdir()) == []
