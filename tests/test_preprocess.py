@@ -112,6 +112,8 @@ def test_an_example_is_what_was_known_and_what_followed(output):
         "history_rating": [nan, nan, nan],
         "history_price": [nan, nan, nan],
         "history_quantity": [nan, nan, nan],
+        # The purchase names no session: it is not of session S.
+        "history_purchase_follows": [1, 1, 0],
         "older_product_id": [],
         "behavior_text": "Green Tea. tea. Tom & Jerry Mug",
         "profile_age": 34.0,
