@@ -13,7 +13,7 @@ from pipelines.row_parser import RowParser
 from pipelines.values import RowError
 from tfrs_shop.errors import UserError, suggest
 from tfrs_shop.features import Feature, profile_feature
-from tfrs_shop.mapping import Mapping, load_mapping
+from tfrs_shop.mapping import Mapping, TableMapping, load_mapping
 from tfrs_shop.schema import EVENT_FIELDS
 
 Say = Callable[[str], None]
@@ -44,7 +44,7 @@ def plan(options: PreprocessOptions, say: Say = lambda line: None) -> Job:
         "events": RowParser("events", mapping.events, order_by),
         # The columns of event rows tell of the event.
         "products": RowParser(
-            "products", mapping.products, further_text="products" in files and not mapping.products.from_events
+            "products", mapping.products, further_text="products" in files and _adds_texts(mapping.products)
         ),
         "users": RowParser("users", mapping.users),
     }
@@ -77,6 +77,11 @@ def _check_output(output: str, files: dict[str, list[str]]) -> None:
     for path in (path for paths in files.values() for path in paths):
         if target == Path(path).resolve().parent or target in Path(path).resolve().parents:
             raise UserError(f"--output {output}: holds the input file {path}; give another directory.")
+
+
+def _adds_texts(products: TableMapping) -> bool:
+    """Tell whether texts of columns that no field takes become description: not where a mapping says what does."""
+    return not products.from_events and "description" not in products.columns
 
 
 def _derive_products(mapping: Mapping) -> Mapping:

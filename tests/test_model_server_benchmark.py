@@ -65,6 +65,9 @@ def test_a_bar_is_kept_or_missed_by_its_figure():
     results = {
         "in_process": {"recommend": {"single": {"p50_ms": 2.5}, "batched": {"rows_per_second": 1000.0}}},
         "served": {"recommend": {"REST": {"1": load, "8": load, "32": load}}},
+        "fuzz": {"requests": 10_000, "server_errors": 2, "alive": True, "memory_mb": [1000.0, 1040.0]},
+        "slow_clients": {"alone_ms": 2.0, "beside_slow_ms": 2.4},
+        "deadline": {"statuses": [504], "median_late_ms": 3.0, "most_late_ms": 51.0},
         "swaps": {
             "swaps": 20,
             "during": {"failed": 0},
@@ -80,6 +83,10 @@ def test_a_bar_is_kept_or_missed_by_its_figure():
         ("79%", False),
         ("1.50 ms", True),
         ("0", True),
+        ("2", False),
+        ("+40 MB", True),
+        ("2.00 ms alone, 2.40 ms beside them", True),
+        ("51 ms, median 3 ms", False),
         ("0", True),
         ("2.10", False),
         ("1.40", True),
