@@ -139,6 +139,7 @@ def test_the_result_has_flat_keys_and_four_parts(result) -> None:
     for name in ("recall@10", "ndcg@10", "coverage@10", "gini@10", "novelty@10", "debiased_recall@10"):
         assert isinstance(result[name], float)
     assert {name for name, value in result.items() if isinstance(value, dict)} == {
+        "behavior",
         "intervals",
         "slices",
         "ranking",

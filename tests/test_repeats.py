@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
-from tfrs_shop.config import Config, RankingConfig, RetrievalConfig, TowerConfig
+from tfrs_shop.config import BehaviorConfig, Config, RankingConfig, RetrievalConfig, TowerConfig
 from tfrs_shop.dataset import open_data
 from tfrs_shop.model.full_softmax import full_softmax_loss
 from tfrs_shop.model.negatives import NegativeSampler
@@ -26,7 +26,9 @@ def data(shop):
 def biased(data):
     def make(loss: str, **settings) -> tuple[ShopModel, dict[str, tf.Tensor]]:
         retrieval = RetrievalConfig(loss, temperature=0.5, hard_negatives=0, logq=False, **settings)
-        model = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0)))
+        model = ShopModel(
+            data, Config(SMALL, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))
+        )
         rows = next(iter(data.training_windows(6).batch(8)))
         model.compute_loss(rows)
         model.repeats.by_age.assign([0.5, -0.2, 0.1, 0.0, 0.3, -0.4])
@@ -151,7 +153,12 @@ def test_the_scores_after_the_last_event_are_moved_by_the_bias(biased, data) -> 
 
 @pytest.mark.parametrize(("again", "sign"), [(True, 1), (False, -1)])
 def test_whether_products_come_again_is_learned(data, again: bool, sign: int) -> None:
-    config = Config(dataclasses.replace(SMALL, text=False), RetrievalConfig("full_softmax"), RankingConfig(weight=0.0))
+    config = Config(
+        dataclasses.replace(SMALL, text=False),
+        RetrievalConfig("full_softmax"),
+        RankingConfig(weight=0.0),
+        behavior=BehaviorConfig(weight=0.0),
+    )
     tf_keras.utils.set_random_seed(1)
     model, rows = ShopModel(data, config), next(iter(data.training_windows(6).batch(8)))
     history = tf.random.uniform([64, 6], 1, 60, tf.int32)

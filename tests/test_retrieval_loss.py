@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from model_support import SMALL, some_rows
 
-from tfrs_shop.config import Config, RankingConfig, RetrievalConfig
+from tfrs_shop.config import BehaviorConfig, Config, RankingConfig, RetrievalConfig
 from tfrs_shop.dataset import open_data
 from tfrs_shop.model.negatives import NegativeSampler, softmax_loss
 from tfrs_shop.model.shop_model import ShopModel
@@ -21,7 +21,9 @@ def data(shop):
 
 
 def test_full_softmax_loss_is_the_cross_entropy_over_products_with_events_at_every_labelled_position(data) -> None:
-    config = Config(SMALL, RetrievalConfig("full_softmax"), RankingConfig(weight=0.0))
+    config = Config(
+        SMALL, RetrievalConfig("full_softmax"), RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0)
+    )
     model, rows = ShopModel(data, config), some_rows(data)
     loss = model.compute_loss(rows).numpy()
     vectors = model.product_vectors().numpy()
@@ -62,7 +64,10 @@ def minus_log_share(own: float, others: list[float]) -> float:
 @pytest.mark.parametrize("remove", [True, False])
 def test_in_batch_loss_is_a_softmax_over_the_other_targets_of_the_batch(data, logq: bool, remove: bool) -> None:
     retrieval = RetrievalConfig("in_batch", temperature=0.5, logq=logq, remove_accidental_hits=remove, hard_negatives=0)
-    model, rows = ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
+    model, rows = (
+        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))),
+        some_rows(data, count=3),
+    )
     queries, labels, _, vectors = labelled_positions(model, rows)
     assert len(set(labels)) < len(labels)
     counts = data.catalogue.train_count.astype(float)
@@ -90,7 +95,10 @@ def test_sampled_softmax_loss_weighs_a_drawn_product_by_how_rarely_it_is_drawn(
         remove_accidental_hits=remove,
         hard_negatives=0,
     )
-    model, rows = ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
+    model, rows = (
+        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))),
+        some_rows(data, count=3),
+    )
     queries, labels, _, vectors = labelled_positions(model, rows)
     counts = data.catalogue.train_count.astype(float)
     drawn = np.concatenate([labels[:5], np.random.default_rng(2).integers(1, np.count_nonzero(counts) + 1, 35)])
@@ -112,7 +120,10 @@ def test_hard_negatives_are_the_nearest_products_and_never_what_the_user_went_on
     data, monkeypatch, loss: str
 ) -> None:
     retrieval = RetrievalConfig(loss, temperature=0.5, negatives=30, sampling="uniform", hard_negatives=3)
-    model, rows = ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
+    model, rows = (
+        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))),
+        some_rows(data, count=3),
+    )
     queries, labels, following, vectors = labelled_positions(model, rows)
     counts = data.catalogue.train_count.astype(float)
     sold = np.count_nonzero(counts)
@@ -165,7 +176,10 @@ def test_products_are_drawn_as_often_as_their_probability_says() -> None:
 
 def test_the_vectors_that_are_mined_are_renewed_every_so_many_steps(data) -> None:
     retrieval = RetrievalConfig("in_batch", hard_negatives=2, mined_every=3)
-    model, rows = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0))), some_rows(data, count=3)
+    model, rows = (
+        ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))),
+        some_rows(data, count=3),
+    )
     model.compute_loss(rows)
     first = model.retrieval_loss.mining_vectors.numpy()
     np.testing.assert_allclose(first, model.product_vectors().numpy(), atol=1e-6)

@@ -65,7 +65,7 @@ class BehaviorEvents(tf_keras.layers.Layer):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.event_types = event_types
         self.tables = {
-            name: embedding(size, EVENT_WIDTH, name)
+            name: embedding(size, EVENT_WIDTH, name, "float32")
             for name, size in (
                 ("event_type", event_types + 1),
                 ("product_met_kind", event_types + 1),
@@ -75,7 +75,7 @@ class BehaviorEvents(tf_keras.layers.Layer):
                 ("gap", GAP_BUCKETS),
             )
         }
-        self.category = embedding(categories + 1, CATEGORY_WIDTH, "category")
+        self.category = embedding(categories + 1, CATEGORY_WIDTH, "category", "float32")
 
     def call(self, rows: dict[str, tf.Tensor], training: bool | None = None) -> "Events":
         """Return what is read.

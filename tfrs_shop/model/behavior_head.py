@@ -1,6 +1,7 @@
 """The behaviour head: which event type and category come next, and whether a purchase follows in the session."""
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -120,12 +121,13 @@ class BehaviorHead(tf_keras.layers.Layer):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.tasks = tasks
         categories = len(tasks.category_share) - 1
-        dense = tf_keras.layers.Dense
+        # In float32 whatever the policy: an inner layer would take its own from the policy.
+        dense = functools.partial(tf_keras.layers.Dense, dtype="float32")
         self.events = BehaviorEvents(len(tasks.target_types) - 1, categories, name="events")
         self.query = dense(QUERY_WIDTH, name="query")
         self.hidden = [dense(config.units, tf.nn.gelu, name=f"hidden{place}") for place in range(2)]
         self.topic_hidden = [dense(config.units, tf.nn.gelu, name=f"topic_hidden{place}") for place in range(2)]
-        self.dropout = tf_keras.layers.Dropout(DROPOUT)
+        self.dropout = tf_keras.layers.Dropout(DROPOUT, dtype="float32")
         # What is usual is where learning starts from.
         usual = np.log(np.clip(tasks.type_share[1:], 1e-4, 1.0))
         self.event_type = dense(len(usual), bias_initializer=tf.constant_initializer(usual), name="event_type")

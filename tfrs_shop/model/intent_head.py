@@ -47,10 +47,10 @@ class IntentHead(tf_keras.layers.Layer):
     def __init__(self, categories: int, **kwargs: object):
         super().__init__(autocast=False, dtype="float32", **kwargs)
         self.embedding = self.add_weight("pieces", [BUCKETS, WIDTH], tf.float32, "uniform")
-        self.hidden = tf_keras.layers.Dense(UNITS, tf.nn.gelu, name="hidden")
-        self.dropout = tf_keras.layers.Dropout(DROPOUT)
-        self.category = tf_keras.layers.Dense(categories, name="category")
-        self.purpose = tf_keras.layers.Dense(len(PURPOSES), name="purpose")
+        self.hidden = tf_keras.layers.Dense(UNITS, tf.nn.gelu, name="hidden", dtype="float32")
+        self.dropout = tf_keras.layers.Dropout(DROPOUT, dtype="float32")
+        self.category = tf_keras.layers.Dense(categories, name="category", dtype="float32")
+        self.purpose = tf_keras.layers.Dense(len(PURPOSES), name="purpose", dtype="float32")
         # Saved with the weights: a bundle must know whether there is anything to say, and has no log to look at.
         self.seen = tf.Variable(tf.zeros([1 + len(PURPOSES)]), trainable=False, name="seen")
         self.examples = 0

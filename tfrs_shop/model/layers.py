@@ -6,10 +6,10 @@ import tf_keras
 EMBEDDING_DEVIATION = 0.02
 
 
-def embedding(size: int, width: int, name: str) -> tf_keras.layers.Embedding:
+def embedding(size: int, width: int, name: str, dtype: str | None = None) -> tf_keras.layers.Embedding:
     """Return an embedding of `size` rows that start small, so that a sum of several starts small too."""
     return tf_keras.layers.Embedding(
-        size, width, tf_keras.initializers.TruncatedNormal(stddev=EMBEDDING_DEVIATION), name=name
+        size, width, tf_keras.initializers.TruncatedNormal(stddev=EMBEDDING_DEVIATION), name=name, dtype=dtype
     )
 
 
