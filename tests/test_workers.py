@@ -116,7 +116,8 @@ def assert_trained_like(run: Path, expected: list[dict]) -> None:
     result = model.evaluate(data.evaluation_batches("validation", 10, 50), verbose=0, return_dict=True)
     for name in ("recall@10", "ndcg@10"):
         assert result[name] == pytest.approx(info.metrics[f"val_{name}"], abs=1e-4)
-    assert sorted(path.name for path in run.iterdir()) == ["best", "config.yaml", "history.jsonl", "logs", "run.json"]
+    files = ["best", "config.yaml", "history.jsonl", "logs", "run.json", "search.npz"]
+    assert sorted(path.name for path in run.iterdir()) == files
 
 
 @pytest.mark.slow

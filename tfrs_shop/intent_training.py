@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
@@ -14,23 +15,24 @@ LEARNING_RATE = 2e-3
 PASSES, LEAST_STEPS = 30, 300
 
 
-def train_intent(head: IntentHead, data: ShopData, most_steps: int, say: Callable[[str], None]) -> None:
-    """Train `head` on what followed the queries of the training events, and keep it as it is from then on.
+def train_intent(data: ShopData, most_steps: int, say: Callable[[str], None]) -> list[np.ndarray]:
+    """Return the weights of an intent head that has learned what followed the queries of the training events.
+
+    They are for `keep_intent`; none where there is nothing to learn. It is not for a ``tf.distribute`` scope: each
+    worker trains the same head.
 
     Args:
-        head: of a model that is not compiled yet.
         data: whose training events they are; without searches its titles, brands and categories are the queries.
         most_steps: steps at most, 0 for none.
         say: takes one line of progress.
     """
-    head.trainable = False
-    intents = training_intents(data) if most_steps else []
+    categories = len(data.values["category"])
+    intents = training_intents(data) if most_steps and categories else []
     if not intents:
-        return
+        return []
     steps = min(most_steps, max(LEAST_STEPS, PASSES * len(intents) // DRAWN))
     say(f"Query intent: {len(intents):,} queries, {steps:,} steps.")
-    # A copy, as the model's own variables may be those of several devices.
-    learner = IntentHead(head.category.units, name="learner")
+    learner = IntentHead(categories, name="learner")
     learner.learn_from(intents)
     optimizer = tf_keras.optimizers.Adam(
         tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps), global_clipnorm=1.0
@@ -47,6 +49,14 @@ def train_intent(head: IntentHead, data: ShopData, most_steps: int, say: Callabl
 
     for _ in range(steps):
         step()
-    # Keras lists weights in another order where they are not trainable.
+    # As those of `keep_intent` will be: Keras lists weights in another order where they are not trainable.
     learner.trainable = False
-    head.set_weights(learner.get_weights())
+    weights: list[np.ndarray] = learner.get_weights()
+    return weights
+
+
+def keep_intent(head: IntentHead, weights: list[np.ndarray]) -> None:
+    """Give `head`, of a model that is not compiled yet, the `weights` of `train_intent`, and keep it so."""
+    head.trainable = False
+    if weights:
+        head.set_weights(weights)

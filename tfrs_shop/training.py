@@ -28,7 +28,7 @@ from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import choose_transition_weight
 from tfrs_shop.finite import StopWhenNotFinite, not_finite
-from tfrs_shop.intent_training import train_intent
+from tfrs_shop.intent_training import keep_intent, train_intent
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
 from tfrs_shop.run import SEARCH_NAME, RunInfo, build, read_run, restore_best, start_run, write_run
@@ -86,11 +86,12 @@ def _fit(
     rows = _count(windows)
     steps = max(1, rows // settings.batch_size)
     say(f"{rows:,} training windows of up to {config.towers.max_history} events; {steps:,} steps an epoch.")
+    intent = train_intent(data, config.intent.steps, say)
     with strategy.scope():
         model = ShopModel(data, config)
         build(model, data)
         if model.intent_head is not None:
-            train_intent(model.intent_head, data, config.intent.steps, say)
+            keep_intent(model.intent_head, intent)
         schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs)
         slow = model.text.trainable_weights if model.text is not None else []
         model.compile(
@@ -147,7 +148,7 @@ def _untrained(output: Path, data: ShopData, config: Config, say: Say) -> ShopMo
     model = ShopModel(data, config)
     build(model, data)
     if model.intent_head is not None:
-        train_intent(model.intent_head, data, config.intent.steps, say)
+        keep_intent(model.intent_head, train_intent(data, config.intent.steps, say))
     manager = tf.train.CheckpointManager(tf.train.Checkpoint(model=model), str(output / "best"), max_to_keep=1)
     manager.save(checkpoint_number=0)
     write_history(output, [{"epoch": 0, "seconds": 0.0, "metrics": {}}])
