@@ -213,7 +213,7 @@ class TrainingConfig:
         average: momentum of the moving average of the weights, which is what is validated and kept; 0: no average.
         seed: of initial weights, order and dropout.
         mixed_precision: compute in bfloat16 where the machine has it.
-        xla: compile the training step with XLA.
+        xla: compile the training step with XLA; without the behaviour head, which XLA cannot compile.
         strategy: ``tf.distribute`` strategy: one device, all GPUs of a machine, or all workers of TF_CONFIG.
         log_every: steps between progress and TensorBoard points.
         checkpoint_every: steps between checkpoints inside an epoch; 0: at the end of each epoch only.

@@ -35,7 +35,6 @@ CHANGEABLE = (
     "patience",
     "clip_norm",
     "mixed_precision",
-    "xla",
     "strategy",
     "log_every",
     "checkpoint_every",

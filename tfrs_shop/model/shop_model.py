@@ -88,7 +88,8 @@ class ShopModel(tfrs.Model):
         self.task_weights = TaskWeights([ranking.behavior_weight] * kinds + [ranking.rating_weight], name="tasks")
         tasks = behavior_tasks(data)
         self.behavior_head = None
-        if config.behavior.weight and tasks:
+        # Compiled by XLA the head's training ends the process.
+        if config.behavior.weight and tasks and not config.training.xla:
             self.behavior_head = BehaviorHead(config.behavior, tasks, config.towers.max_history, name="behavior_head")
         self.leaf_category = tf.constant(tasks.leaf)
         self.intent_head = IntentHead(len(values["category"]), name="intent_head") if tasks.category else None
