@@ -17,7 +17,7 @@ import tensorflow as tf
 import yaml
 
 from tfrs_shop.callbacks import KeepBest, best_epoch, read_history
-from tfrs_shop.config import Config, RankingConfig, TrainingConfig
+from tfrs_shop.config import BehaviorConfig, Config, RankingConfig, TrainingConfig
 from tfrs_shop.dataset import open_data
 from tfrs_shop.errors import UserError
 from tfrs_shop.finite import likely_cause
@@ -138,6 +138,7 @@ def exact_config(small_config):
         small_config,
         towers=dataclasses.replace(small_config.towers, dropout=0.0, text_dropout=0.0, id_dropout=0.0),
         ranking=RankingConfig(weight=0.0),
+        behavior=BehaviorConfig(weight=0.0),
         training=dataclasses.replace(small_config.training, log_every=1, checkpoint_every=4, average=0.9),
     )
 

@@ -15,7 +15,7 @@ import yaml
 from conftest import quiet
 
 from tfrs_shop.callbacks import read_history
-from tfrs_shop.config import RankingConfig, TrainingConfig
+from tfrs_shop.config import BehaviorConfig, RankingConfig, TrainingConfig
 from tfrs_shop.errors import UserError
 from tfrs_shop.run import load_run, read_run
 from tfrs_shop.settings import to_dict
@@ -86,6 +86,7 @@ def plain_config(small_config):
         small_config,
         towers=dataclasses.replace(small_config.towers, dropout=0.0, text_dropout=0.0, id_dropout=0.0),
         ranking=RankingConfig(weight=0.0),
+        behavior=BehaviorConfig(weight=0.0),
         training=dataclasses.replace(small_config.training, average=0.9, checkpoint_every=7),
     )
 
