@@ -16,7 +16,8 @@ from typing import Annotated, Any
 import typer
 
 from tfrs_shop.errors import UserError
-from tfrs_shop.output import JsonFile, Quiet, ShopGroup, progress, write_result
+from tfrs_shop.output import JsonFile, Quiet, ShopGroup, progress, say, write_result
+from tfrs_shop.query_cli import query_app
 
 app = typer.Typer(
     name="tfrs-shop",
@@ -27,25 +28,12 @@ app = typer.Typer(
     add_completion=True,
 )
 data_app = typer.Typer(no_args_is_help=True, help="Get data to start with: simulated, MovieLens, Amazon Reviews 2023.")
-query_app = typer.Typer(no_args_is_help=True, help="Ask a running server.")
 app.add_typer(data_app, name="data")
 app.add_typer(query_app, name="query")
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Directory = Annotated[Path, typer.Option(metavar="DIR")]
-Url = Annotated[str, typer.Option(help="The server's REST address.")]
-Model = Annotated[str, typer.Option(help="The model's name.")]
-Most = Annotated[int, typer.Option("--k", min=1, help="Show at most so many products.")]
 Compare = Annotated[Path | None, typer.Option(metavar="RUN2", help="Another run on the same data, to test against.")]
-User = Annotated[str, typer.Option(help="The user id; an unknown user gets what is popular.")]
-History = Annotated[str, typer.Option(help="Or product ids, oldest first, comma-separated.")]
-EventTypes = Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
-
-
-def say(line: str) -> None:
-    """Print one line of progress at once, even into a pipe."""
-    print(line, flush=True)
 
 
 @app.command()
@@ -293,238 +281,12 @@ def amazon_2023(
     tell(str(run(output, category, base_url=base_url or OFFICIAL, progress=tell)))
 
 
-@query_app.command("recommend")
-def query_recommend(
-    user: User = "",
-    history: History = "",
-    event_types: EventTypes = "",
-    exclude_products: Annotated[str, typer.Option(help="Leave out these product ids, comma-separated.")] = "",
-    category: Annotated[str, typer.Option(help="Only of this category path, or below it: 'Makeup > Face'.")] = "",
-    price_min: Annotated[float | None, typer.Option(min=0.0, help="Only at this price or above.")] = None,
-    price_max: Annotated[float | None, typer.Option(min=0.0, help="Only at this price or below.")] = None,
-    exclude_seen: Annotated[bool, typer.Option("--exclude-seen", help="Leave out all products seen before.")] = False,
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    k: Most = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Recommend products for a user, or after a history."""
-    client = _client(url, model)
-    _check_one(user, history)
-    from tfrs_shop.client import Filter
-
-    only: Filter | None = Filter(_split(exclude_products), category, price_min, price_max, exclude_seen)
-    only = None if only == Filter([]) else only
-    if user:
-        _show(client.recommend(user, only)[:k], as_json)
-    else:
-        _show(client.recommend_for_history(_split(history), _split(event_types), only)[:k], as_json)
-
-
-@query_app.command("diverse")
-def query_diverse(
-    user: User = "",
-    history: History = "",
-    event_types: EventTypes = "",
-    method: Annotated[
-        str, typer.Option(help="mmr, dpp, category_quota, explore_walk or explore_sample; see docs/diversity.md.")
-    ] = "mmr",
-    strength: Annotated[float, typer.Option(min=0.0, max=1.0, help="0: as recommend answers; 1: the most.")] = 0.5,
-    seed: Annotated[int, typer.Option(help="Of the methods that draw: another seed draws another list.")] = 0,
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    k: Most = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Recommend products that are not all of a kind."""
-    client = _client(url, model)
-    _check_one(user, history)
-    if user:
-        _show(client.recommend_diverse(user, method, strength, seed)[:k], as_json)
-    else:
-        events = _split(history), _split(event_types)
-        _show(client.recommend_for_history_diverse(*events, method, strength, seed)[:k], as_json)
-
-
-@query_app.command("explain")
-def query_explain(
-    user: User = "",
-    history: History = "",
-    event_types: EventTypes = "",
-    product: Annotated[str, typer.Option(help="Of this product; if not given, why each recommendation is one.")] = "",
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    k: Most = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Show what makes a product's score; without --product, recommendations and because of what they are."""
-    client = _client(url, model)
-    _check_one(user, history)
-    events = _split(history), _split(event_types)
-    if not product:
-        found = client.recommend_explained(user) if user else client.recommend_for_history_explained(*events)
-        _show(found[:k], as_json)
-        return
-    row = client.explain(user, product) if user else client.explain_for_history(*events, product)
-    if as_json:
-        say(json.dumps(row, ensure_ascii=False, indent=2))
-        return
-    say(f"score {row['score']:.3f}, of which {row['baseline']:.3f} without anything known, and")
-    for share, part in sorted(zip(row["share"], row["part"], strict=True), reverse=True):
-        say(f"{share:+9.3f}  {part}")
-    say("The history's parts are made of:")
-    reasons = zip(row["because_share"], row["because_product_id"], row["because_title"], strict=True)
-    for share, name, title in [reason for reason in reasons if reason[1] or reason[2]][:k]:
-        say(f"{share:+9.3f}  {name:14}  {title}")
-
-
-@query_app.command("profile")
-def query_profile(
-    user: User = "",
-    history: History = "",
-    event_types: EventTypes = "",
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    as_json: AsJson = False,
-) -> None:
-    """Show what a user's newest events are about: categories, brands, prices, activity."""
-    client = _client(url, model)
-    _check_one(user, history)
-    events = _split(history), _split(event_types)
-    row = client.user_profile(user) if user else client.user_profile_for_history(*events)
-    if as_json:
-        say(json.dumps(row, ensure_ascii=False, indent=2))
-    else:
-        say(row["summary"].replace("; ", "\n") or "Nothing is known.")
-
-
-@query_app.command("similar")
-def query_similar(
-    product: Annotated[str, typer.Option(help="The product id.")],
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    k: Most = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Show the products most like one."""
-    _show(_client(url, model).similar(product)[:k], as_json)
-
-
-@query_app.command("complements")
-def query_complements(
-    products: Annotated[str, typer.Option(help="Product ids, comma-separated: a basket.")],
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    k: Most = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Show what goes with some products."""
-    _show(_client(url, model).complements(_split(products))[:k], as_json)
-
-
-@query_app.command("search")
-def query_search(
-    query: Annotated[str, typer.Option(help="What a user would type.")],
-    history: Annotated[str, typer.Option(help="The user's products, oldest first, comma-separated.")] = "",
-    event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    k: Most = 10,
-    as_json: AsJson = False,
-) -> None:
-    """Search the catalogue; with a history, in the order that it suggests."""
-    _show(_client(url, model).search(query, _split(history), _split(event_types))[:k], as_json)
-
-
-@query_app.command("rank")
-def query_rank(
-    user: Annotated[str, typer.Option(help="The user id.")],
-    products: Annotated[str, typer.Option(help="Product ids, comma-separated.")],
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    as_json: AsJson = False,
-) -> None:
-    """Put products in the order in which a user would want them."""
-    _show(_client(url, model).rank(user, _split(products)), as_json)
-
-
-@query_app.command("predict-behavior")
-def query_predict_behavior(
-    history: Annotated[str, typer.Option(help="Product ids, oldest first, comma-separated.")] = "",
-    event_types: Annotated[str, typer.Option(help="Their event types, comma-separated; views if not given.")] = "",
-    user: Annotated[str, typer.Option(help="Or the id of a stored user.")] = "",
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    as_json: AsJson = False,
-) -> None:
-    """Predict the next event's type and category, a purchase in this session, and the rating of the latest product."""
-    client = _client(url, model)
-    if bool(user) == bool(history):
-        raise UserError("give either --user or --history.")
-    _show_named(client.predict_behavior(_split(history), _split(event_types), user), as_json)
-
-
-@query_app.command("intent")
-def query_intent(
-    query: Annotated[str, typer.Argument(help="What a shopper types.")],
-    url: Url = "http://127.0.0.1:8501",
-    model: Model = "shop",
-    as_json: AsJson = False,
-) -> None:
-    """Show which category a query is about, and what it is for."""
-    _show_named(_client(url, model).query_intent(query), as_json)
-
-
-@query_app.command("status")
-def query_status(url: Url = "http://127.0.0.1:8501", model: Model = "shop") -> None:
-    """Show the versions of the model and their states."""
-    say(json.dumps(_client(url, model).status(), indent=2))
-
-
 def _about_bundle(version: Path) -> dict[str, Any]:
     """Return what a bundle says of itself, and where it is."""
     from tfrs_shop.export import EXTRA
 
     about = json.loads((version / EXTRA / "bundle.json").read_text(encoding="utf-8"))
     return {"bundle": str(version), **about}
-
-
-def _client(url: str, model: str) -> Any:
-    from tfrs_shop.client import ShopClient
-
-    return ShopClient(url, model)
-
-
-def _check_one(user: str, history: str) -> None:
-    if bool(user) == bool(history):
-        raise UserError("give either --user or --history.")
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def _show(answers: list[Any], as_json: bool) -> None:
-    if as_json:
-        say(json.dumps([dataclasses.asdict(answer) for answer in answers], ensure_ascii=False, indent=2))
-        return
-    for place, answer in enumerate(answers, 1):
-        because = f"  (because of {answer.because_title})" if getattr(answer, "because_title", "") else ""
-        say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}{because}")
-
-
-def _show_named(answer: dict[str, Any], as_json: bool) -> None:
-    """Show outputs by name; a list of names and that of their probabilities line by line."""
-    if as_json:
-        say(json.dumps(answer, ensure_ascii=False, indent=2))
-        return
-    for name, value in answer.items():
-        if not isinstance(value, list):
-            say(f"{name}: {value:.4f}")
-        elif f"{name}_probability" in answer:
-            say(f"{name}:")
-            for entry, chance in zip(value, answer[f"{name}_probability"], strict=True):
-                say(f"  {chance:7.4f}  {entry}")
 
 
 def _quiet_tensorflow() -> None:

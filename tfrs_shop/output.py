@@ -35,7 +35,7 @@ def progress(quiet: bool, json_file: Path | None = None) -> Say:
     if quiet:
         _silence_native_code()
         return _drop
-    return _to_stderr if json_file == STDOUT else _to_stdout
+    return _to_stderr if json_file == STDOUT else say
 
 
 def write_result(json_file: Path | None, result: Any) -> None:
@@ -149,7 +149,8 @@ def _is_on(stream: Any, descriptor: int) -> bool:
         return False
 
 
-def _to_stdout(line: str) -> None:
+def say(line: str) -> None:
+    """Print one line at once, even into a pipe."""
     print(line, flush=True)
 
 
