@@ -66,9 +66,9 @@ def item_knn(data: ShopData, epochs: int | None, neighbors: int = 100) -> Scorer
 
 def transition_graph(data: ShopData, epochs: int | None) -> Scorer:
     """The untrained graph alone."""
-    from tfrs_shop.transitions import TransitionScorer
+    from tfrs_shop.edges import EdgeScorer
 
-    scorer = TransitionScorer(data.transitions, 5, 0.7)
+    scorer = EdgeScorer(data.transitions, 5, 0.7)
     return lambda rows: scorer.scores(rows["history_product"], data.catalogue.size)
 
 

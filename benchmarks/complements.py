@@ -23,8 +23,8 @@ from benchmarks.beauty import RESULTS, SHARED
 from benchmarks.steps import run_step
 from tfrs_shop.complements import complement_edges
 from tfrs_shop.dataset import open_data
+from tfrs_shop.edges import EdgeScorer
 from tfrs_shop.metrics.uncertainty import paired_test
-from tfrs_shop.transitions import TransitionScorer
 
 import tensorflow as tf  # isort: skip
 
@@ -99,7 +99,7 @@ def own_answers(directory: Path) -> Callable[[list[list[str]]], list[list[str]]]
     products = data.catalogue.size
     # Without a trained model no product is like another: what was never bought goes with nothing.
     edges = complement_edges(data, np.zeros([products + 1, 1], np.float32))
-    scorer = TransitionScorer(edges, events=0, decay=1.0)
+    scorer = EdgeScorer(edges, events=0, decay=1.0)
     ids = [value.decode() for value in data.catalogue.product_id]
     places = {value: place for place, value in enumerate(ids) if place}
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.edges import EdgeScorer
 from tfrs_shop.index import build_index
 from tfrs_shop.metrics.lists import group_diversity, leaf_category, vector_diversity
 from tfrs_shop.model.shop_model import ShopModel
@@ -32,7 +33,6 @@ from tfrs_shop.served.recommend import Recommend
 from tfrs_shop.served.recommend_diverse import RecommendDiverse
 from tfrs_shop.served.recommend_explained import RecommendExplained
 from tfrs_shop.served.shop import ServedShop, Serving
-from tfrs_shop.transitions import TransitionScorer
 
 import tensorflow as tf  # isort: skip
 
@@ -60,7 +60,7 @@ class Pools:
         self.vectors = tf.math.l2_normalize(tf.constant(texts) if texts.shape[1] else vectors, 1)
         self.category = tf.constant(leaf_category(data.catalogue.category), tf.int32)
         settings = model.config.transitions
-        walk = RandomWalk(TransitionScorer(data.transitions, settings.events, settings.decay))
+        walk = RandomWalk(EdgeScorer(data.transitions, settings.events, settings.decay))
 
         @tf.function(reduce_retracing=True)
         def pools(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -91,7 +91,7 @@ def taobao(folder, events, products):
 
 
 def rees46(folder, events, products):
-    """Kaggle's 2019-Oct.csv: one wide file."""
+    """Kaggle's 2019-Oct.csv.gz: one wide file."""
     by_id = {product["product_id"]: product for product in products}
     lines = [
         {
@@ -107,7 +107,7 @@ def rees46(folder, events, products):
         }
         for event in sorted(events, key=lambda event: event["timestamp"])
     ]
-    return [write_csv(folder / "2019-Oct.csv", lines)]
+    return [write_csv(folder / "2019-Oct.csv.gz", lines)]
 
 
 def jd(folder, events, products):

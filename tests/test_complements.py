@@ -10,7 +10,7 @@ from bundle_support import ask
 from pipelines.complements import COUNTED, MOST, SCALE, WITHIN, SumComplements, baskets, complements
 from tfrs_shop.complements import FROM_SIMILAR, complement_edges
 from tfrs_shop.dataset import open_data
-from tfrs_shop.transitions import Transitions
+from tfrs_shop.edges import Edges
 
 
 def bought(product_id: str, session_id: str = "", timestamp: int | None = None, event_type: str = "purchase") -> dict:
@@ -123,11 +123,11 @@ def training_baskets(shop) -> list[list[str]]:
 
 def test_a_product_that_nobody_bought_borrows_from_those_most_like_it(trained) -> None:
     _, data = trained
-    none = Transitions(np.zeros(data.catalogue.size + 2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    none = Edges(np.zeros(data.catalogue.size + 2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
     starts = np.full(data.catalogue.size + 2, 2, np.int64)
     starts[:2] = 0
     # Only product 1 has edges: to products 2 and 3.
-    one = Transitions(starts, np.array([2, 3], np.int32), np.array([0.5, 0.25], np.float32))
+    one = Edges(starts, np.array([2, 3], np.int32), np.array([0.5, 0.25], np.float32))
     fake = _Fake(data.catalogue, one, none)
     vectors = np.ones([data.catalogue.size + 1, 4], np.float32)
     edges = complement_edges(fake, vectors)  # type: ignore[arg-type]

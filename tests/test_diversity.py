@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from bundle_support import ask
 
+from tfrs_shop.edges import Edges, EdgeScorer
 from tfrs_shop.served.diversity import METHODS, PAGE, UNIT, category_quota, dpp, explore_sample, explore_walk, mmr
 from tfrs_shop.served.random_walk import RandomWalk, uniform
-from tfrs_shop.transitions import Transitions, TransitionScorer
 
 POOL, WIDTH = 12, 6
 
@@ -148,10 +148,8 @@ def test_random_numbers_are_those_of_the_rows_own_seed() -> None:
 
 def test_a_walk_takes_edges_as_often_as_they_weigh_and_leaves_the_history_out() -> None:
     # 1 -> 2 (weight 3), 1 -> 3 (weight 1); 2 -> 4; 3 -> 1; 4 has no edge.
-    edges = Transitions(
-        np.array([0, 0, 2, 3, 4, 4]), np.array([2, 3, 4, 1], np.int32), np.array([3, 1, 1, 1], np.float32)
-    )
-    walk = RandomWalk(TransitionScorer(edges, events=2, decay=0.5))
+    edges = Edges(np.array([0, 0, 2, 3, 4, 4]), np.array([2, 3, 4, 1], np.int32), np.array([3, 1, 1, 1], np.float32))
+    walk = RandomWalk(EdgeScorer(edges, events=2, decay=0.5))
     numbers = tf.random.stateless_uniform([2000, 32, 4], [9, 0])
     found = walk.visited(tf.tile(tf.constant([[0, 1]]), [2000, 1]), numbers).numpy().reshape(2000, 3, 32)
     first, second, third = (np.bincount(found[:, step].ravel(), minlength=5) / 64_000 for step in range(3))

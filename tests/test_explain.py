@@ -28,7 +28,7 @@ def test_shares_sum_to_the_difference_from_the_baseline_within_two_percent(expla
     _, _, answer = explained
     difference = answer["score"] - answer["baseline"]
     # Where nearly nothing is to be explained, two hundredths of nothing are less than rounding.
-    np.testing.assert_allclose(answer["share"].sum(1), difference, rtol=0.02, atol=0.002)
+    np.testing.assert_allclose(answer["share"].sum(1), difference, rtol=0.02, atol=1e-5)
 
 
 def test_scores_differ_as_the_logarithms_of_the_chances_do(signatures, explained) -> None:

@@ -9,6 +9,7 @@ import math
 import re
 from datetime import datetime, timedelta, timezone
 
+import published as forms
 import pytest
 from conftest import shared_data
 from preprocess_support import preprocess, read_csv, read_jsonl, records, serialized_records, write_csv, write_jsonl
@@ -190,26 +191,11 @@ def test_taobao_user_behavior_as_published(sample, tmp_path):
 
 def test_rees46_as_published(sample, tmp_path):
     folder, events, products = sample("rees46_slice")
-    by_id = {product["product_id"]: product for product in products}
-    lines = [
-        {
-            "event_time": moment(event["timestamp"]).strftime("%Y-%m-%d %H:%M:%S UTC"),
-            "event_type": event["event_type"],
-            "product_id": event["product_id"],
-            "category_id": by_id[event["product_id"]]["category_id"],
-            "category_code": ".".join(by_id[event["product_id"]]["category"]),
-            "brand": by_id[event["product_id"]]["brand"],
-            "price": event["price"],
-            "user_id": event["user_id"],
-            "user_session": event["session_id"],
-        }
-        for event in sorted(events, key=lambda event: event["timestamp"])
-    ]
-    published = write_csv(tmp_path / "2019-Oct.csv.gz", lines)
+    (path,) = forms.rees46(tmp_path, events, products)
     sold = {event["product_id"] for event in events}
     catalogue = write_jsonl(tmp_path / "sold.jsonl", [row for row in products if row["product_id"] in sold])
     own = ["--events", folder / "events.csv.gz", "--products", catalogue]
-    same_as_the_slice(tmp_path, own, "rees46", ["--events", published])
+    same_as_the_slice(tmp_path, own, "rees46", ["--events", path])
     for mapped, right in zip(
         *(sorted(records(tmp_path / run, "products"), key=lambda row: row["product_id"]) for run in ("mapped", "own")),
         strict=True,

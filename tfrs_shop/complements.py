@@ -8,7 +8,7 @@ counts, so that what is in every basket goes with nothing in particular.
 import numpy as np
 
 from tfrs_shop.dataset import ShopData
-from tfrs_shop.transitions import Transitions
+from tfrs_shop.edges import Edges
 
 # Of a product that nobody bought: so many products most like it lend theirs.
 LENDERS = 5
@@ -17,7 +17,7 @@ FROM_TRANSITIONS, FROM_SIMILAR = 0.1, 0.5
 _BLOCK = 1024
 
 
-def complement_edges(data: ShopData, vectors: np.ndarray) -> Transitions:
+def complement_edges(data: ShopData, vectors: np.ndarray) -> Edges:
     """Return for each product what goes with it, and how well.
 
     From baskets; for a product that is in none of two or more, from the transition graph; for one that has no edge
@@ -50,7 +50,7 @@ def complement_edges(data: ShopData, vectors: np.ndarray) -> Transitions:
             for product, places, alike in zip(asking, nearest, np.take_along_axis(likeness, nearest, 1), strict=True):
                 rows[product] = _lent([rows[lender] for lender in lenders[places]], alike, product)
     lengths = np.array([len(neighbors) for neighbors, _ in rows], np.int64)
-    return Transitions(
+    return Edges(
         starts=np.concatenate([[0], np.cumsum(lengths)]),
         neighbor=np.concatenate([neighbors for neighbors, _ in rows]).astype(np.int32),
         weight=np.concatenate([weights for _, weights in rows]).astype(np.float32),

@@ -17,13 +17,13 @@ import tfrs_shop  # noqa: F401  (before TensorFlow: it asks for Keras 2)
 import tensorflow as tf  # isort: skip
 
 from tfrs_shop.catalogue import Catalogue, bucket_edges, build_catalogue
+from tfrs_shop.edges import Edges, build_edges
 from tfrs_shop.errors import UserError
 from tfrs_shop.features import Feature, parsing_spec
 from tfrs_shop.lexicon import Lexicon, build_lexicon
 from tfrs_shop.manifest import Manifest, load_manifest
 from tfrs_shop.schema import is_target_type
 from tfrs_shop.ties import shuffled_ties
-from tfrs_shop.transitions import Transitions, build_transitions
 
 PARSE_BATCH = 1024
 
@@ -47,15 +47,15 @@ class ShopData:
     query_vectors: np.ndarray
 
     @functools.cached_property
-    def transitions(self) -> Transitions:
+    def transitions(self) -> Edges:
         """The transition graph of the training events; without edges where the directory has none."""
-        return build_transitions(self._edges_of("transitions"), self._product_places, self.catalogue.size)
+        return build_edges(self._edges_of("transitions"), self._product_places, self.catalogue.size)
 
     @functools.cached_property
-    def complements(self) -> Transitions:
+    def complements(self) -> Edges:
         """What was bought together in the training events; without edges where the directory has none."""
         edges = self._edges_of("complements")
-        return build_transitions(edges, self._product_places, self.catalogue.size, both_ends=True)
+        return build_edges(edges, self._product_places, self.catalogue.size, both_ends=True)
 
     @functools.cached_property
     def lexicon(self) -> Lexicon | None:

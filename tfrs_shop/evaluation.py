@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfrs_shop.behavior_evaluation import behavior_metrics
 from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.edges import mix
 from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation_pass import Ranked, rank_split, training_users
 from tfrs_shop.manifest import load_manifest
@@ -22,7 +23,6 @@ from tfrs_shop.metrics.uncertainty import intervals, paired_test
 from tfrs_shop.model.shop_model import ShopModel, ranks_of
 from tfrs_shop.output import write_result
 from tfrs_shop.run import load_run, read_run
-from tfrs_shop.transitions import mix
 
 __all__ = ["CUTOFFS", "choose_transition_weight", "evaluate", "ranking_metrics", "target_ranks", "write_json"]
 

@@ -10,6 +10,7 @@ import tf_keras
 from tfrs_shop.catalogue import BUCKETED, bucket_edges, word_counts
 from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.edges import EdgeScorer, mix
 from tfrs_shop.errors import UserError
 from tfrs_shop.model.behavior_head import Behavior, BehaviorHead, behavior_tasks
 from tfrs_shop.model.intent_head import IntentHead
@@ -21,7 +22,6 @@ from tfrs_shop.model.repeats import RepeatBias, added_at, latest, without_repeat
 from tfrs_shop.model.retrieval_loss import Past, Positions, RetrievalLoss
 from tfrs_shop.model.search_tower import SearchWeights
 from tfrs_shop.model.text_tuning import TunedText
-from tfrs_shop.transitions import TransitionScorer, mix
 
 FULL_SOFTMAX_LIMIT = 50_000
 VALIDATION_CUTOFFS = (1, 10)
@@ -390,4 +390,4 @@ class _Tables:
         catalogue = data.catalogue
         self.features = {name: tf.constant(value) for name, value in catalogue.features().items()}
         self.queries = tf.constant(data.query_vectors)
-        self.transitions = TransitionScorer(data.transitions, config.transitions.events, config.transitions.decay)
+        self.transitions = EdgeScorer(data.transitions, config.transitions.events, config.transitions.decay)

@@ -8,8 +8,9 @@ from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.behavior_head import BehaviorHead
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import named
-from tfrs_shop.served.question import LISTS, STRINGS, Plain, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.tracing import Plain, traced
 
 CATEGORIES = 5
 

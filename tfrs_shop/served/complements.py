@@ -4,10 +4,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrs_shop.edges import Edges, EdgeScorer
 from tfrs_shop.served.lookup import named
-from tfrs_shop.served.question import LISTS, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
-from tfrs_shop.transitions import Transitions, TransitionScorer
+from tfrs_shop.served.tracing import traced
 
 # Candidates beyond k, for what is not on sale.
 RESERVE = 100
@@ -23,10 +24,10 @@ class Complements(tf.Module):
 
     answers_for_ever = False
 
-    def __init__(self, shop: ServedShop, edges: Transitions):
+    def __init__(self, shop: ServedShop, edges: Edges):
         super().__init__(name="complements")
         self.shop = shop
-        self.graph = TransitionScorer(edges, events=0, decay=1.0)
+        self.graph = EdgeScorer(edges, events=0, decay=1.0)
         self.most = min(shop.retrieval.products, shop.retrieval.k + RESERVE)
 
     def signatures(self) -> dict[str, Any]:

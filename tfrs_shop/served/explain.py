@@ -15,9 +15,10 @@ import tensorflow as tf
 
 from tfrs_shop.model.layers import centred
 from tfrs_shop.served.lookup import named
-from tfrs_shop.served.question import LISTS, STRINGS, Plain, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.retrieval import added
 from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.tracing import Plain, traced
 
 # Points on the line. Near its start a little of an event changes much, as the layers' norms see only directions: the
 # points are denser there.

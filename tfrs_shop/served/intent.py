@@ -9,8 +9,9 @@ from tfrs_shop.intent_examples import PURPOSES
 from tfrs_shop.model.intent_head import IntentHead, query_pieces
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import named
-from tfrs_shop.served.question import STRINGS, Plain, Requests, Samples, traced
+from tfrs_shop.served.question import STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer
+from tfrs_shop.served.tracing import Plain, traced
 
 CATEGORIES = 5
 

@@ -1,12 +1,11 @@
 """What every question has: its signatures, and requests that a client might send."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import tensorflow as tf
 
-Value = TypeVar("Value")
 Inputs = dict[str, tf.Tensor]
 Requests = Iterator[tuple[str, Inputs]]
 
@@ -55,22 +54,3 @@ class Question(Protocol):
 
     def requests(self, samples: Samples) -> Requests:
         """Yield ``(signature, inputs)``, at least one of each signature: for warm-up, and golden with their answers."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Plain(Generic[Value]):
-    """A Keras layer or a ``tf.function`` in a plain object: SavedModel would trace every one that it finds once more.
-
-    Who holds a layer holds its ``weights`` as well, which the bundle must have. A function that several signatures
-    call is held so to be traced once.
-    """
-
-    value: Value
-
-
-def traced(method: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec) -> Any:
-    """Return the concrete function of a question's method.
-
-    Methods are not decorated: SavedModel would trace every ``tf.function`` that it finds on a module once more.
-    """
-    return tf.function(method).get_concrete_function(*inputs)

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tfrs_shop.edges import EdgeScorer
 from tfrs_shop.served.lookup import is_in
-from tfrs_shop.transitions import TransitionScorer
 
 WALKS, STEPS = 32, 3
 
@@ -18,7 +18,7 @@ class RandomWalk(tf.Module):
         transitions: whose edges, and whose newest events and fading of them, the walks take.
     """
 
-    def __init__(self, transitions: TransitionScorer):
+    def __init__(self, transitions: EdgeScorer):
         super().__init__(name="random_walk")
         self.transitions = transitions
         total = np.concatenate([[0.0], np.cumsum(transitions.weight.numpy(), dtype=np.float64)])

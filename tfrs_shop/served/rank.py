@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import clock
-from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.tracing import traced
 
 
 class Rank(tf.Module):

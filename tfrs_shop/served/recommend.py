@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits, clock
-from tfrs_shop.served.question import LISTS, NUMBERS, STRINGS, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, NUMBERS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.tracing import traced
 
 _USER = named(STRINGS, "user_id")
 _HISTORY = (named(LISTS, "history_product_id"), named(LISTS, "history_event_type"))

@@ -15,9 +15,10 @@ from tfrs_shop.served.diversity import (
 )
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits
-from tfrs_shop.served.question import LISTS, NUMBERS, STRINGS, Plain, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, NUMBERS, STRINGS, Requests, Samples
 from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
 from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.tracing import Plain, traced
 
 # Candidates that a list is made of; at least k.
 POOL = 200

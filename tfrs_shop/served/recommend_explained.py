@@ -13,8 +13,9 @@ import tensorflow as tf
 from tfrs_shop.served.explain import after_the_towers, read_rows
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits
-from tfrs_shop.served.question import LISTS, STRINGS, Plain, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.tracing import Plain, traced
 
 
 class RecommendExplained(tf.Module):

@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData
+from tfrs_shop.edges import EdgeScorer, mix
 from tfrs_shop.model.repeats import added_at, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import is_in
 from tfrs_shop.served.product_filter import Limits, ProductFilter
-from tfrs_shop.transitions import TransitionScorer, mix
 
 # The index is asked for so many more than k: for what will be left out.
 LEAST_RESERVE, MOST_RESERVE = 200, 500
@@ -49,7 +49,7 @@ class Retrieval(tf.Module):
         self.filter = ProductFilter(data.catalogue)
         self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
         settings = model.config.transitions
-        self.transitions = TransitionScorer(data.transitions, settings.events, settings.decay)
+        self.transitions = EdgeScorer(data.transitions, settings.events, settings.decay)
         self.products = size
         # All products, up to a number that is scored in no time; of more a sample stands for the rest.
         self.sample = tf.constant(_spread_sample(size, CHANCE_SAMPLE), tf.int32)

@@ -6,9 +6,10 @@ import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import clock
-from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.text_search import TextSearch
+from tfrs_shop.served.tracing import traced
 
 # Products that a history may put into another order, and what one standard deviation of the model's opinion adds.
 REORDERED = 100

@@ -4,7 +4,6 @@ Every question of ``tfrs_shop.served.questions`` is answered from one of it, so 
 """
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -22,6 +21,7 @@ from tfrs_shop.served.product_parts import ProductParts
 from tfrs_shop.served.retrieval import Retrieval
 from tfrs_shop.served.stored_users import StoredUsers, bought_types
 from tfrs_shop.served.text_search import TextSearch, text_encoder
+from tfrs_shop.served.tracing import Plain
 
 Answer = dict[str, tf.Tensor]
 
@@ -55,14 +55,6 @@ class Layers:
         """Return the weights of all of them, which the bundle must hold."""
         layers = (self.query_tower, self.ranking_head, self.rating_head, self.repeats)
         return [weight for layer in layers if layer is not None for weight in layer.weights]
-
-
-@dataclasses.dataclass(frozen=True)
-class Traced:
-    """What several signatures ask for, so that it is traced once. In a plain object, as `Layers` are."""
-
-    read: Callable[[dict[str, tf.Tensor]], tf.Tensor]
-    next_products: Callable[..., tuple[tf.Tensor, tf.Tensor]]
 
 
 class ServedShop(tf.Module):
@@ -116,10 +108,8 @@ class ServedShop(tf.Module):
         # What the titles of a history are read as is what the products are made of, unless the encoder was trained on.
         titles = getattr(self, "text_vectors", None) if model.text is None else None
         self.product_parts = ProductParts(model, data, titles)
-        self.traced = Traced(
-            read=tf.function(self._read, reduce_retracing=True),
-            next_products=tf.function(self.retrieval.next_products, reduce_retracing=True),
-        )
+        self.read_once = Plain(tf.function(self._read, reduce_retracing=True))
+        self.next_once = Plain(tf.function(self.retrieval.next_products, reduce_retracing=True))
 
     def fresh(self, product_id: tf.Tensor, event_type: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         """Return what the model reads of histories that a request gives, and their products and known types.
@@ -171,7 +161,7 @@ class ServedShop(tf.Module):
 
     def query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` after the last event of each row."""
-        return self.last_query(self.traced.read(rows))
+        return self.last_query(self.read_once.value(rows))
 
     def last_query(self, read: tf.Tensor) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` of what the query tower gives."""
@@ -179,7 +169,7 @@ class ServedShop(tf.Module):
 
     def queries(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, history, width]`` after each event of each row."""
-        read = self.traced.read(rows)
+        read = self.read_once.value(rows)
         return tf.math.l2_normalize(read, 2) if self.normalize else read
 
     def query_inputs(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -228,9 +218,7 @@ class ServedShop(tf.Module):
         history = rows["history_product"]
         layer = self.layers.repeats
         repeats = layer(history, rows["history_event_type"])[:, -1] if layer is not None else None
-        return self.traced.next_products(
-            self.query(rows), history, repeats, known, limits, count=count, besides=besides
-        )
+        return self.next_once.value(self.query(rows), history, repeats, known, limits, count=count, besides=besides)
 
     def answer(self, scores: tf.Tensor, products: tf.Tensor) -> Answer:
         """Return the ids, scores and titles of products ``[batch, k]``, 0 for "no more"."""

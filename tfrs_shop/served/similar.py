@@ -5,8 +5,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
-from tfrs_shop.served.question import STRINGS, Requests, Samples, traced
+from tfrs_shop.served.question import STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.tracing import traced
 
 
 class Similar(tf.Module):

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_groups import ProductGroups
-from tfrs_shop.served.question import LISTS, STRINGS, Plain, Requests, Samples, traced
+from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.tracing import Plain, traced
 
 # Categories and brands that are named.
 MOST = 5

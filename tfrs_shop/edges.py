@@ -1,8 +1,8 @@
-"""The transition graph as a scorer: what usually follows the last few products of a history.
+"""Edges between products, counted and not trained: of the transition graph and of the complement graph.
 
-Counted by the preprocessing job, not trained. The score of a product is the sum, over the newest events of a history,
-of the weight of the edge that leads to it, divided by the root of all weight that leads to it, and faded with the age
-of the event (arXiv 2605.07125). Mixed with the model's own distribution it follows events that training has not seen.
+A score is the sum, over the newest events of a history, of the weight of the edge that leads to the product, divided by
+the root of all weight that leads to it, and faded with the age of the event (arXiv 2605.07125). Mixed with the model's
+own distribution the transition graph follows events that training has not seen.
 """
 
 import dataclasses
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 
 @dataclasses.dataclass(frozen=True)
-class Transitions:
+class Edges:
     """The edges of all products, flat: product i's are at ``starts[i]:starts[i + 1]``.
 
     Attributes:
@@ -26,9 +26,7 @@ class Transitions:
     weight: np.ndarray
 
 
-def build_transitions(
-    rows: list[dict], indices: dict[bytes, int], products: int, both_ends: bool = False
-) -> Transitions:
+def build_edges(rows: list[dict], indices: dict[bytes, int], products: int, both_ends: bool = False) -> Edges:
     """Return the edges of parsed ``transitions/`` or ``complements/`` records, in any order.
 
     Args:
@@ -53,14 +51,14 @@ def build_transitions(
         neighbors.append(places)
         weights.append(weight / np.sqrt(incoming[places] * (incoming[product] if both_ends else 1.0)))
     flat = np.concatenate(neighbors) if neighbors else np.zeros(0, np.int32)
-    return Transitions(
+    return Edges(
         starts=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         neighbor=flat.astype(np.int32),
         weight=(np.concatenate(weights) if weights else np.zeros(0)).astype(np.float32),
     )
 
 
-class TransitionScorer(tf.Module):
+class EdgeScorer(tf.Module):
     """Scores products by the edges that leave the newest events of a history.
 
     Args:
@@ -69,7 +67,7 @@ class TransitionScorer(tf.Module):
         decay: what an event counts beside the next newer one.
     """
 
-    def __init__(self, transitions: Transitions, events: int, decay: float):
+    def __init__(self, transitions: Edges, events: int, decay: float):
         super().__init__(name="transitions")
         self.events, self.decay = events, decay
         # A variable may not be empty, and a gather must have something to point at.
