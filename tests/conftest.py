@@ -91,3 +91,47 @@ def bundle(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     model, data = trained
     return export(model, data, tmp_path_factory.mktemp("models") / "shop", "brute_force", Serving(5, "bought"), quiet)
+
+
+@pytest.fixture(scope="session")
+def worded_data(tmp_path_factory: pytest.TempPathFactory):
+    """A simulated shop of 60 users and 80 products with the text vectors of a BERT of two layers, eight wide."""
+    import gzip
+    import json
+
+    import tensorflow as tf
+    import tf_keras
+
+    from pipelines.preprocess import run
+    from tfrs_shop.dataset import open_data
+    from tfrs_shop.sources.simulator import simulate_shop
+    from tfrs_shop.text.bert import BertConfig, BertEncoder
+    from tfrs_shop.text.preprocessor import BertPreprocessor
+    from tfrs_shop.text.tokenize import words
+
+    base = tmp_path_factory.mktemp("tuned")
+    simulate_shop(base / "raw", users=60, products=80, days=30, seed=3)
+    with gzip.open(base / "raw" / "products.jsonl.gz", "rt") as lines:
+        texts = [" ".join(map(str, json.loads(line).values())) for line in lines]
+    vocabulary = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        ".",
+        ">",
+        *sorted({word for text in texts for word in words(text)}),
+    ]
+    tf_keras.utils.set_random_seed(1)
+    sizes = BertConfig(
+        len(vocabulary), width=8, layers=2, heads=2, feed_forward_width=16, max_positions=64, dropout=0.0
+    )
+    encoder = BertEncoder(sizes)
+    for variable in encoder.weights:  # the usual 0.02 would make all vectors alike
+        variable.assign_add(tf.random.normal(variable.shape, stddev=0.3))
+    encoder.export(base / "encoder")
+    BertPreprocessor(vocabulary).export(base / "preprocessor")
+    files = ["--events", f"{base}/raw/events.csv.gz", "--products", f"{base}/raw/products.jsonl.gz"]
+    encoding = ["--text_encoder", f"{base}/encoder", "--text_preprocessor", f"{base}/preprocessor"]
+    run([*files, *encoding, "--output", str(base / "data"), "--shards", "1"], quiet)
+    return open_data(base / "data")

@@ -52,6 +52,7 @@ def test_the_signatures_are_narrow(signatures) -> None:
         "predict_behavior_for_user": {"user_id"},
         "query_intent": {"query"},
         "search": {"query"},
+        "search_explained": {"query"},
         "search_for_history": {"query", "history_product_id", "history_event_type"},
     }
 

@@ -193,6 +193,33 @@ def test_long_and_odd_queries_are_answered(signatures) -> None:
     assert np.isfinite(answer["score"]).all()
 
 
+def test_words_of_titles_that_the_query_asked_for_are_named(signatures, trained) -> None:
+    _, data = trained
+    title = data.catalogue.title[7].decode()
+    asked = title.split()[1]
+    mistyped = next(word for word in title.split() if word.isalpha() and len(word) > 6)
+    mistyped = mistyped[:2] + mistyped[3:]
+    answer = ask(signatures, "search_explained", query=[asked, mistyped, "", "zzzz"])
+    plain = ask(signatures, "search", query=[asked, mistyped, "", "zzzz"])
+    np.testing.assert_array_equal(answer["product_id"], plain["product_id"])
+    np.testing.assert_array_equal(answer["score"], plain["score"])
+    for row, titles in enumerate(answer["title"]):
+        for place, shown in enumerate(titles):
+            pieces = [word for word in answer["title_word"][row, place] if word]
+            assert b" ".join(pieces) == shown
+            assert not answer["title_word_weight"][row, place, len(pieces) :].any()
+    # By hand: a word is named where it, as the lexicon has it, is the query's.
+    wanted = {term_of(form) for form in forms(asked)}
+    for pieces, weights in zip(answer["title_word"][0], answer["title_word_weight"][0], strict=True):
+        named = [bool(wanted & {term_of(form) for form in forms(piece.decode())}) for piece in pieces]
+        assert (weights > 0).tolist() == named
+    assert answer["title_word_weight"][0].any()
+    # What was mistyped is named too, but counts less than it would.
+    exact = ask(signatures, "search_explained", query=[title])
+    assert 0 < answer["title_word_weight"][1].max() < exact["title_word_weight"][0].max()
+    assert not answer["title_word_weight"][2:].any()
+
+
 def test_a_history_changes_the_order_and_an_unknown_one_does_not(signatures, trained) -> None:
     _, data = trained
     query, nothing = [b"black bag"], [[b"no such product"]]

@@ -1,8 +1,6 @@
 """A text encoder that is trained with the model, on a small simulated shop and a BERT of two layers, eight wide."""
 
 import dataclasses
-import gzip
-import json
 
 import numpy as np
 import pytest
@@ -16,9 +14,6 @@ from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
 from tfrs_shop.run import load_run
 from tfrs_shop.settings import load_yaml
-from tfrs_shop.text.bert import BertConfig, BertEncoder
-from tfrs_shop.text.preprocessor import BertPreprocessor
-from tfrs_shop.text.tokenize import words
 from tfrs_shop.training import read_history, train
 
 CONFIG = Config(
@@ -39,36 +34,8 @@ def tuned(tuning: str, **settings: object) -> Config:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> ShopData:
-    from pipelines.preprocess import run
-    from tfrs_shop.sources.simulator import simulate_shop
-
-    base = tmp_path_factory.mktemp("tuned")
-    simulate_shop(base / "raw", users=60, products=80, days=30, seed=3)
-    with gzip.open(base / "raw" / "products.jsonl.gz", "rt") as lines:
-        texts = [" ".join(map(str, json.loads(line).values())) for line in lines]
-    vocabulary = [
-        "[PAD]",
-        "[UNK]",
-        "[CLS]",
-        "[SEP]",
-        ".",
-        ">",
-        *sorted({word for text in texts for word in words(text)}),
-    ]
-    tf_keras.utils.set_random_seed(1)
-    sizes = BertConfig(
-        len(vocabulary), width=8, layers=2, heads=2, feed_forward_width=16, max_positions=64, dropout=0.0
-    )
-    encoder = BertEncoder(sizes)
-    for variable in encoder.weights:  # the usual 0.02 would make all vectors alike
-        variable.assign_add(tf.random.normal(variable.shape, stddev=0.3))
-    encoder.export(base / "encoder")
-    BertPreprocessor(vocabulary).export(base / "preprocessor")
-    files = ["--events", f"{base}/raw/events.csv.gz", "--products", f"{base}/raw/products.jsonl.gz"]
-    encoding = ["--text_encoder", f"{base}/encoder", "--text_preprocessor", f"{base}/preprocessor"]
-    run([*files, *encoding, "--output", str(base / "data"), "--shards", "1"], quiet)
-    return open_data(base / "data")
+def data(worded_data) -> ShopData:
+    return worded_data
 
 
 def trained_steps(data: ShopData, config: Config, steps: int = 8) -> tuple[ShopModel, dict[str, float], list[float]]:

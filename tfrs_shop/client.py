@@ -138,6 +138,17 @@ class ShopClient:
         """Return what makes the score of a product after a fresh history, as `explain` does."""
         return self.row("explain_for_history", {**history_inputs(product_ids, event_types), "product_id": [product_id]})
 
+    def explain_words(self, user_id: str, product_id: str) -> dict[str, Any]:
+        """Return which words of a user's history speak for a product: the outputs of the signature, for one row."""
+        return self.row("explain_words", {"user_id": [user_id], "product_id": [product_id]})
+
+    def explain_words_for_history(
+        self, product_ids: Sequence[str], event_types: Sequence[str], product_id: str
+    ) -> dict[str, Any]:
+        """Return which words of a fresh history speak for a product, as `explain_words` does."""
+        inputs = {**history_inputs(product_ids, event_types), "product_id": [product_id]}
+        return self.row("explain_words_for_history", inputs)
+
     def user_profile(self, user_id: str) -> dict[str, Any]:
         """Return the readable profile of a user: the outputs of the signature, for one row."""
         return self.row("user_profile", {"user_id": [user_id]})
@@ -165,6 +176,10 @@ class ShopClient:
         if not product_ids:
             return self.answers("search", {"query": [query]})
         return self.answers("search_for_history", {"query": [query], **history_inputs(product_ids, event_types)})
+
+    def search_explained(self, query: str) -> dict[str, Any]:
+        """Return the products that fit `query` and the words of their titles: the signature's outputs, for one row."""
+        return self.row("search_explained", {"query": [query]})
 
     def rank(self, user_id: str, product_ids: Sequence[str]) -> list[Answer]:
         """Return `product_ids` in the order in which the user would want them."""

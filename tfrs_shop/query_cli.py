@@ -79,6 +79,7 @@ def query_explain(
     history: History = "",
     event_types: EventTypes = "",
     product: Annotated[str, typer.Option(help="Of this product; if not given, why each recommendation is one.")] = "",
+    words: Annotated[bool, typer.Option("--words", help="With --product: which words of the history's texts.")] = False,
     url: Url = "http://127.0.0.1:8501",
     model: Model = "shop",
     k: Most = 10,
@@ -88,6 +89,13 @@ def query_explain(
     client = ShopClient(url, model)
     _check_one(user, history)
     events = _split(history), _split(event_types)
+    if words and not product:
+        raise UserError("--words explains one product: give --product as well.")
+    if words:
+        _show_words(
+            client.explain_words(user, product) if user else client.explain_words_for_history(*events, product), as_json
+        )
+        return
     if not product:
         found = client.recommend_explained(user) if user else client.recommend_for_history_explained(*events)
         _show(found[:k], as_json)
@@ -154,12 +162,20 @@ def query_search(
     query: Annotated[str, typer.Option(help="What a user would type.")],
     history: Annotated[str, typer.Option(help="The user's products, oldest first, comma-separated.")] = "",
     event_types: EventTypes = "",
+    highlight: Annotated[
+        bool, typer.Option("--highlight", help="Mark [words] of the titles that were asked for.")
+    ] = False,
     url: Url = "http://127.0.0.1:8501",
     model: Model = "shop",
     k: Most = 10,
     as_json: AsJson = False,
 ) -> None:
     """Search the catalogue; with a history, in the order that it suggests."""
+    if highlight:
+        if history:
+            raise UserError("--highlight is of a search without --history.")
+        _show_highlighted(ShopClient(url, model).search_explained(query), k, as_json)
+        return
     _show(ShopClient(url, model).search(query, _split(history), _split(event_types))[:k], as_json)
 
 
@@ -224,6 +240,28 @@ def _show(answers: Sequence[Answer], as_json: bool) -> None:
         title = answer.because_title if isinstance(answer, Explained) else ""
         because = f"  (because of {title})" if title else ""
         say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}{because}")
+
+
+def _show_words(answer: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        say(json.dumps(answer, ensure_ascii=False, indent=2))
+        return
+    events = zip(answer["event_title"], answer["event_share"], answer["word"], answer["word_share"], strict=True)
+    for title, total, words, shares in (event for event in events if event[0]):
+        say(f"{total:+9.4f}  {title}")
+        for word, share in ((word, share) for word, share in zip(words, shares, strict=True) if word):
+            say(f"           {share:+9.4f}  {word}")
+
+
+def _show_highlighted(answer: dict[str, Any], most: int, as_json: bool) -> None:
+    if as_json:
+        say(json.dumps(answer, ensure_ascii=False, indent=2))
+        return
+    names = ("product_id", "score", "title_word", "title_word_weight")
+    rows = list(zip(*(answer[name] for name in names), strict=True))[:most]
+    for place, (product, score, words, weights) in enumerate((row for row in rows if row[0]), 1):
+        marked = (f"[{word}]" if weight > 0 else word for word, weight in zip(words, weights, strict=True) if word)
+        say(f"{place:3}  {score:8.4f}  {product:14}  {' '.join(marked)}")
 
 
 def _show_named(answer: dict[str, Any], as_json: bool) -> None:

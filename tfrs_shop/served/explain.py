@@ -33,7 +33,7 @@ class Explain(tf.Module):
 
     def __init__(self, shop: ServedShop):
         super().__init__(name="explain")
-        self.shop, self.once = shop, Plain(tf.function(self._explained, autograph=False))
+        self.shop, self.once = shop, Plain(tf.function(self.explained, autograph=False))
         self.names = tf.constant([*OF_QUERY, *shop.product_parts.names])
 
     def signatures(self) -> dict[str, Any]:
@@ -64,17 +64,24 @@ class Explain(tf.Module):
             ``because_share`` float32, the events of the history, those that add most first, "" for no more. An event
             that is a search has its query as the title. All is 0 where the product is unknown or there is no history.
         """
-        return self.once.value(read_rows(self.shop.stored(user_id)[0]), self.shop.products_of(product_id))
+        answer: Answer = self.once.value(read_rows(self.shop.stored(user_id)[0]), self.shop.products_of(product_id))[0]
+        return answer
 
     def explain_for_history(
         self, history_product_id: tf.Tensor, history_event_type: tf.Tensor, product_id: tf.Tensor
     ) -> Answer:
         """Explain the score of a product after fresh histories ``[batch, events]`` string, as `explain` does."""
         rows, _, _ = self.shop.fresh(history_product_id, history_event_type)
-        return self.once.value(read_rows(rows), self.shop.products_of(product_id))
+        answer: Answer = self.once.value(read_rows(rows), self.shop.products_of(product_id))[0]
+        return answer
 
-    def _explained(self, rows: dict[str, tf.Tensor], product: tf.Tensor) -> Answer:
-        ends, events, text, profile, parts = self._integrated(rows, product)
+    def explained(self, rows: dict[str, tf.Tensor], product: tf.Tensor) -> tuple[Answer, tf.Tensor]:
+        """Return the explanation of the scores of ``product`` ``[batch]`` int32 after `rows`, and the texts' slopes.
+
+        Those are ``[batch, events, text width]`` float32, the mean gradient along the line: times the centred text
+        vector of an event they are its share.
+        """
+        ends, events, text, profile, parts, slopes = self._integrated(rows, product)
         repeats, transitions = after_the_towers(self.shop, rows, product[:, None], ends[:, -1:])
         repeats, transitions = repeats[:, 0], transitions[:, 0]
         sums = [tf.reduce_sum(share, 1) for share in (events, text)]
@@ -82,13 +89,14 @@ class Explain(tf.Module):
         known = tf.cast((product > 0) & (rows["history_event_type"][:, -1] > 0), tf.float32)
         share = tf.concat([tf.stack(sums, 1), parts], 1) * known[:, None]
         because = (events + text + repeats + transitions) * known[:, None]
-        return {
+        answer = {
             "score": known * (ends[:, -1] + tf.reduce_sum(repeats + transitions, 1)),
             "baseline": known * ends[:, 0],
             "part": tf.tile(self.names[None], [tf.shape(product)[0], 1]),
             "share": share,
             **self._because(rows, because),
         }
+        return answer, slopes * known[:, None, None]
 
     def _because(self, rows: dict[str, tf.Tensor], because: tf.Tensor) -> Answer:
         kinds = tf.where((because != 0.0), rows["history_event_type"], 0)
@@ -108,9 +116,9 @@ class Explain(tf.Module):
         }
 
     def _integrated(self, rows: dict[str, tf.Tensor], product: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Return the scores along the line ``[batch, points]``, and the shares.
+        """Return the scores along the line ``[batch, points]``, the shares, and the mean gradient of the texts.
 
-        Those are of the events and of their texts ``[batch, events]``, of the profile ``[batch]``, and of the
+        The shares are of the events and of their texts ``[batch, events]``, of the profile ``[batch]``, and of the
         product's parts ``[batch, parts]``.
         """
         shop, tower, made_of = self.shop, self.shop.layers.query_tower, self.shop.product_parts
@@ -141,14 +149,13 @@ class Explain(tf.Module):
             vectors = made_of.vectors(made_of.mean + parts)
             scores = tf.reduce_sum(shop.last_query(query) * vectors, 1) / shop.retrieval.temperature
         gradients = tape.gradient(scores, line, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-        shares = []
+        slopes = []
         for values, gradient in zip(moved, gradients, strict=True):
             gradient = tf.reshape(gradient, tf.concat([[-1, count], tf.shape(values)[1:]], 0))
-            shares.append(
-                tf.reduce_sum(tf.tensordot(gradient, tf.constant(weights, tf.float32), [[1], [0]]) * values, -1)
-            )
+            slopes.append(tf.einsum("bp...,p->b...", gradient, tf.constant(weights, tf.float32)))
+        shares = [tf.reduce_sum(slope * values, -1) for slope, values in zip(slopes, moved, strict=True)]
         text_share = shares[1] + tf.zeros_like(shares[0])
-        return tf.reshape(scores, [-1, count]), shares[0], text_share, shares[2], shares[3]
+        return tf.reshape(scores, [-1, count]), shares[0], text_share, shares[2], shares[3], slopes[1]
 
 
 def read_rows(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

@@ -113,6 +113,29 @@ class ServedLexicon(tf.Module):
         weights = query.weights * tf.gather(self.idf, query.terms)
         return Bags(query.terms, query.rows, weights, tf.shape(query.most)[0])
 
+    def word_weights(self, query: "QueryTerms", words: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Return ``[words]`` float32: what each word of a text has to do with its query, 0 for nothing.
+
+        It is the idf of the query's term, times its weight where it is only near to what was typed.
+
+        Args:
+            query: terms of queries.
+            words: ``[words]`` string, cleaned, each without blanks.
+            rows: ``[words]`` int32, of which query each is.
+        """
+        terms = tf.shape(self.idf)[0]
+        batch = tf.shape(query.most)[0]
+        # An unknown word of a query has the term 0, as has a word of the text that is none.
+        weights = tf.where(query.terms > 0, query.weights * tf.gather(self.idf, query.terms), 0.0)
+        asked = tf.maximum(tf.math.unsorted_segment_max(weights, query.rows * terms + query.terms, batch * terms), 0.0)
+        forms = query_forms(words)
+        pairs = joined_neighbors(forms)
+        joined = tf.gather(self.term_of_form, tf.cast(self.table.lookup(pairs.values), tf.int32))
+        found = tf.concat([forms.with_values(self._terms(forms.values)), pairs.with_values(joined)], 1).to_tensor(0)
+        best: tf.Tensor = tf.reduce_max(tf.gather(asked, rows[:, None] * terms + found), 1)
+        # Of no columns the most is the least number there is.
+        return tf.maximum(best, 0.0)
+
     def _terms(self, words: tf.Tensor) -> tf.Tensor:
         """Return the terms of ``words`` ``[words]``, whatever English ending they have; 0 for unknown ones."""
         form = self.table.lookup(words)

@@ -16,6 +16,7 @@ from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.behavior import PredictBehavior
 from tfrs_shop.served.complements import Complements
 from tfrs_shop.served.explain import Explain
+from tfrs_shop.served.explain_words import ExplainWords, event_texts
 from tfrs_shop.served.intent import QueryIntent
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
@@ -23,6 +24,7 @@ from tfrs_shop.served.recommend import Recommend, RecommendFiltered
 from tfrs_shop.served.recommend_diverse import RecommendDiverse
 from tfrs_shop.served.recommend_explained import RecommendExplained
 from tfrs_shop.served.search import Search
+from tfrs_shop.served.search_explained import SearchExplained
 from tfrs_shop.served.shop import ServedShop
 from tfrs_shop.served.similar import Similar
 from tfrs_shop.served.user_profile import UserProfile
@@ -40,6 +42,7 @@ class Questions(tf.Module):
     def __init__(self, shop: ServedShop, model: ShopModel, data: ShopData):
         super().__init__(name="questions")
         self.shop = shop
+        explain = Explain(shop)
         self.all: list[Question] = [
             Recommend(shop),
             RecommendFiltered(shop),
@@ -48,14 +51,17 @@ class Questions(tf.Module):
             Similar(shop),
             Rank(shop),
             UserProfile(shop),
-            Explain(shop),
+            explain,
             Complements(shop, complement_edges(data, shop.vectors.numpy())),
             PredictBehavior(shop, model, data),
             QueryIntent(model, data),
         ]
         if shop.text_search is not None:
             search = Search(shop, shop.text_search)
-            self.all.append(search)
+            self.all += [search, SearchExplained(search)]
+            if shop.text_search.encoder is not None and model.query_tower.behavior_text is not None:
+                length = data.manifest.text["sequence_length"]
+                self.all.append(ExplainWords(explain, event_texts(data), shop.text_search.encoder, length))
             # No signature, but kept in the bundle: what evaluate-search asks.
             self.search_ranking = search.ranking
 

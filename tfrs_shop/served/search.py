@@ -9,7 +9,7 @@ from tfrs_shop.served.product_filter import clock
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.text_search import TextSearch
-from tfrs_shop.served.tracing import traced
+from tfrs_shop.served.tracing import Plain, traced
 
 # Products that a history may put into another order, and what one standard deviation of the model's opinion adds.
 REORDERED = 100
@@ -29,6 +29,7 @@ class Search(tf.Module):
     def __init__(self, shop: ServedShop, text: TextSearch):
         super().__init__(name="search")
         self.shop, self.text = shop, text
+        self.once = Plain(tf.function(self._searched, autograph=False))
 
     def signatures(self) -> dict[str, Any]:
         """Return the signatures ``search`` and ``search_for_history``."""
@@ -53,7 +54,7 @@ class Search(tf.Module):
             ``product_id``, ``title`` ``[batch, k]`` string and ``score`` ``[batch, k]`` float32: how well the product's
             words and meaning fit, to be compared within one answer only.
         """
-        return self.shop.answer(*self._best(query, self.shop.retrieval.k))
+        return self.once.value(query)
 
     def search_for_history(
         self, query: tf.Tensor, history_product_id: tf.Tensor, history_event_type: tf.Tensor
@@ -88,6 +89,9 @@ class Search(tf.Module):
         # Product 0 is none.
         everything &= tf.range(self.shop.retrieval.products + 1)[None] > 0
         return self.text.best(query, everything, self.shop.retrieval.products)[1]
+
+    def _searched(self, query: tf.Tensor) -> Answer:
+        return self.shop.answer(*self._best(query, self.shop.retrieval.k))
 
     def _best(self, query: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the scores and the products ``[batch, most]``, best first; 0 and 0 for "no more"."""

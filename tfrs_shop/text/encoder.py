@@ -97,6 +97,48 @@ class TextEncoder(tf_keras.layers.Layer):
         vectors = self._encode_ids(self._pack(windows.tokens), training)
         return windows.average(vectors)
 
+    def word_vectors(self, texts: tf.Tensor, sequence_length: int) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
+        """Return the words of `texts` `[batch]` string, and what each adds to its text's vector.
+
+        A mean over tokens is the sum of what each token adds. What [CLS] and [SEP] add is spread evenly over the words.
+        A word that is cut off, or in which the tokenizer finds no token, adds nothing.
+
+        Args:
+            texts: `[batch]` string.
+            sequence_length: tokens that are read, [CLS] and [SEP] included.
+
+        Returns:
+            `[batch, (words)]` string, the text cut at its blanks; `[batch, (words), width]` float32, which sum to the
+            text's vector wherever a text has tokens.
+
+        Raises:
+            UserError: the pooling is not "mean", or texts are read in windows.
+        """
+        if self.pooling != "mean" or self.long_text:
+            raise UserError('what a word adds is known of pooling "mean" without long_text alone.')
+        words = tf.strings.split(texts)
+        # Wordpieces never cross a blank, so a text's tokens are its words' tokens, one after the other.
+        pieces = words.with_values(self._tokenize(words.values))
+        tokens = pieces.merge_dims(1, 2)
+        tokens = tokens[:, : sequence_length - 2]
+        inputs = self._pack(tokens)
+        outputs = self.encoder(inputs, training=False)["sequence_output"]
+        mask = tf.cast(inputs["input_mask"], tf.float32)[..., None]
+        count = tf.reduce_sum(mask, 1, keepdims=True)
+        adds = outputs * mask / count
+        read = tf.minimum(tokens.row_lengths(), tf.shape(adds, tf.int64)[1] - 2)
+        of_tokens = tf.RaggedTensor.from_tensor(adds[:, 1:], lengths=read)
+        both = tf.reduce_sum(adds, 1) - tf.reduce_sum(of_tokens, 1)
+        even = both / tf.cast(tf.maximum(read, 1), tf.float32)[:, None]
+        flat = of_tokens.values + tf.gather(even, of_tokens.value_rowids())
+        # The number of the word of each token that was read, over the whole batch.
+        word = pieces.with_values(
+            pieces.values.with_values(tf.cast(pieces.values.value_rowids(), tf.int32))
+        ).merge_dims(1, 2)
+        word = tf.ragged.boolean_mask(word, tf.ragged.range(word.row_lengths()) < read[:, None]).values
+        summed = tf.math.unsorted_segment_sum(flat, word, tf.size(words.values))
+        return words, words.with_values(summed)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, for Keras."""
         return {
