@@ -93,6 +93,21 @@ def bundle(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(model, data, tmp_path_factory.mktemp("models") / "shop", "brute_force", Serving(5, "bought"), quiet)
 
 
+@pytest.fixture
+def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of the test can be asked for recommendations and what is similar alone, which saves half a minute."""
+    import tfrs_shop.export
+    from tfrs_shop.served.questions import Questions
+
+    class Few(Questions):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.all = [question for question in self.all if question.name in ("recommend", "similar")]
+            del self.search_ranking
+
+    monkeypatch.setattr(tfrs_shop.export, "Questions", Few)
+
+
 @pytest.fixture(scope="session")
 def worded_data(tmp_path_factory: pytest.TempPathFactory):
     """A simulated shop of 60 users and 80 products with the text vectors of a BERT of two layers, eight wide."""

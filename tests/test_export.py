@@ -82,6 +82,7 @@ def test_recommendations_are_the_best_scores_of_the_model_without_what_was_bough
         assert [titles[product] for product in answer["product_id"][0]] == answer["title"][0].tolist()
 
 
+@pytest.mark.usefixtures("few_questions")
 @pytest.mark.parametrize("weight", [0.0, 0.4])
 def test_what_is_served_is_what_was_evaluated(trained, tmp_path, weight: float) -> None:
     model, data = trained
@@ -234,6 +235,7 @@ def test_warm_up_requests_and_golden_answers_cover_every_door(bundle, signatures
     assert warm_up >= 4
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_the_next_export_is_the_next_version(trained, tmp_path) -> None:
     model, data = trained
     first = export(model, data, tmp_path / "shop", "brute_force", Serving(3, "none"), quiet)
@@ -272,6 +274,7 @@ def test_wrong_flags_are_one_sentence_and_leave_nothing(trained, tmp_path, index
     assert not (tmp_path / "shop").exists() or not any((tmp_path / "shop").iterdir())
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_an_export_that_is_stopped_half_way_leaves_no_version(trained, tmp_path, monkeypatch) -> None:
     import tfrs_shop.export
 

@@ -71,6 +71,7 @@ def _golden(bundle: Path) -> list[Any]:
     return [prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log for record in records]
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_scann_s_operations_are_named_as_what_stock_serving_lacks(trained, tmp_path: Path) -> None:
     model, data = trained
     about = inspect(export(model, data, tmp_path / "shop", "scann", Serving(5, "bought"), quiet))

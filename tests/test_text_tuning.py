@@ -89,6 +89,7 @@ def test_no_more_texts_are_encoded_in_a_step_than_the_settings_allow(data) -> No
     np.testing.assert_allclose(vectors[[0, 2]], data.catalogue.text_vector[[5, 9]], atol=0.03)
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_a_tuned_run_is_validated_saved_and_loaded_with_the_same_vectors(data, tmp_path) -> None:
     train(data.directory, tmp_path / "run", tuned("last_layers"), quiet)
     model, _, info = load_run(tmp_path / "run")
