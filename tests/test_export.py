@@ -51,6 +51,9 @@ def test_the_signatures_are_narrow(signatures) -> None:
         "predict_behavior": {"history_product_id", "history_event_type"},
         "predict_behavior_for_user": {"user_id"},
         "query_intent": {"query"},
+        "product_details": {"product_id"},
+        "user_history": {"user_id"},
+        "example_users": {"seed"},
         "search": {"query"},
         "search_for_history": {"query", "history_product_id", "history_event_type"},
     }
