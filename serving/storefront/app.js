@@ -51,7 +51,7 @@ class Page {
   /** Draw other shoppers to choose from; return the first. */
   async #others() {
     const row = firstRow(await this.shop.server.ask("example_users", { seed: [this.seed++] }));
-    const option = (id, place) => element("option", { value: id }, `${id}, met ${row.product_count[place]} products`);
+    const option = (id, place) => element("option", { value: id }, `${id}, ${row.product_count[place]} products met`);
     const known = byId("known");
     known.replaceChildren(known.options[0], ...row.user_id.map(option));
     known.value = this.shopper.id;

@@ -36,7 +36,7 @@ export class Catalogue {
 
 /** Return the innermost name of a category path. */
 export function leaf(category) {
-  return category.slice(category.lastIndexOf(LEVELS) + 1).replace(/^> /, "");
+  return category.split(LEVELS).at(-1);
 }
 
 /** Return a price as people read it, "" where none is known. The shop's currency is not in the data. */
@@ -44,10 +44,9 @@ export function priceText(price) {
   return price >= 0 ? PRICE.format(price) : "";
 }
 
-/** Give a tile its colour, by the shop's department, and the product's initials. */
+/** Give a tile its colour, so that a list of many kinds looks like one, and the product's initials. */
 export function paint(tile, product) {
-  const department = product.category.split(LEVELS)[0];
-  tile.style.setProperty("--hue", String(hash(department || product.title, 24) * 15));
+  tile.style.setProperty("--hue", String(hash(product.category || product.title, 24) * 15));
   tile.style.setProperty("--turn", `${hash(product.id, 8) * 45}deg`);
   tile.textContent = initials(product.title);
 }

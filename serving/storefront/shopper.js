@@ -70,22 +70,12 @@ export function canAsk(question, server) {
   return FORMS[question].some((signature) => server.has(signature));
 }
 
-const DONE = {
-  view: ["viewed ", ""],
-  click: ["looked at ", ""],
-  favorite: ["liked ", ""],
-  cart: ["put ", " in the cart"],
-  purchase: ["bought ", ""],
-  return: ["returned ", ""],
-  rating: ["rated ", ""],
-  review: ["reviewed ", ""],
-};
+const DONE = { view: "viewed", click: "looked at", favorite: "liked", cart: "added", purchase: "bought", return: "returned", rating: "rated", review: "reviewed" };
 
 /** Return the sentence "because you viewed X", or "". */
 export function reason(shopper, product, title) {
   if (!product) return title ? `Because you searched for “${title}”` : "";
-  const [before, after] = DONE[shopper.did(product)] ?? ["met ", ""];
-  return `Because you ${before}${title || product}${after}`;
+  return `Because you ${DONE[shopper.did(product)] ?? "met"} ${title || product}`;
 }
 
 /** Return what an event was, as one word or two. */
