@@ -55,8 +55,9 @@ export class Shopper {
   /** The signature and inputs that ask `question`, a key of FORMS, of this shopper; null: the server has none. */
   asks(question, server, rows = 1) {
     const [ofUser, ofHistory] = FORMS[question];
-    if (this.stored && server.has(ofUser)) return [ofUser, { user_id: Array(rows).fill(this.id) }];
-    return server.has(ofHistory) ? [ofHistory, this.history(rows)] : null;
+    if (server.has(ofHistory) && !(this.stored && server.has(ofUser))) return [ofHistory, this.history(rows)];
+    // To somebody without an id, or with news that no signature takes, this is the best answer there is.
+    return server.has(ofUser) ? [ofUser, { user_id: Array(rows).fill(this.id) }] : null;
   }
 
   /** Say what was last done with a product, for "because you …"; "" is unknown. */
