@@ -1,6 +1,8 @@
 """The storefront page, in a real browser: against the embedded server with a bundle, and against made-up answers."""
 
 import re
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -13,6 +15,7 @@ from serving.model_server.flags import parse_flags
 from serving.model_server.http_parser import Request
 from serving.model_server.server import FrontDoor
 from serving.model_server.storefront import FILES, Storefront
+from tfrs_shop.demo import _show
 
 WAIT = 30_000
 CARDS = "#products > .card[data-id]"
@@ -398,3 +401,16 @@ def test_the_page_asks_nobody_but_the_server() -> None:
         addresses = set(re.findall(r"(?:https?:)?//[\w.-]+\.\w+", path.read_text()))
         assert addresses <= {"http://www.w3.org"}, path
         assert "innerHTML" not in path.read_text()
+
+
+@pytest.mark.parametrize("screen", ["", ":0"])
+def test_the_demo_opens_the_page_where_there_is_a_screen_and_stays_as_long_as_the_server(screen, monkeypatch) -> None:
+    opened, said = [], []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setenv("DISPLAY", screen)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    _show("http://127.0.0.1:8501/storefront/", process, said.append)
+    assert opened == (["http://127.0.0.1:8501/storefront/"] if screen else [])
+    assert said == ["The server stays until Ctrl-C."]
+    assert process.returncode == 0
