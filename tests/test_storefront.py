@@ -1,6 +1,7 @@
 """The storefront page, in a real browser: against the embedded server with a bundle, and against made-up answers."""
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -29,9 +30,11 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def shop_server(bundle, browser):
-    # Without warm-up the server is ready at once, and what the tests do not ask is never built.
-    flags = [f"--model_base_path={bundle.parent}", "--enable_model_warmup=false", "--rest_api_enable_cors_support"]
+def shop_server(bundle, browser, tmp_path_factory):
+    # Without warm-up and golden requests only those signatures are built that the tests ask.
+    base = tmp_path_factory.mktemp("storefront") / "shop"
+    shutil.copytree(bundle, base / "1", ignore=shutil.ignore_patterns("assets.extra"))
+    flags = [f"--model_base_path={base}", "--rest_api_enable_cors_support"]
     with running_server("--model_name=shop", "--storefront", *flags) as server:
         yield f"http://127.0.0.1:{server.rest_port}"
 
