@@ -1,7 +1,7 @@
 // The REST API of TensorFlow Serving, or of the embedded server, which answers alike.
 
-// Longer waits are as good as none to somebody who looks at a page.
-const PATIENCE_MS = 20_000;
+// A server that was not warmed up builds each signature when it is first asked.
+const PATIENCE_MS = 60_000;
 
 /** What went wrong, as one sentence that says how to mend it. */
 export class Problem extends Error {}
