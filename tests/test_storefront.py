@@ -5,9 +5,7 @@ import subprocess
 import sys
 import time
 
-import numpy as np
 import pytest
-import tensorflow as tf
 from storefront_support import POOR_CONTRAST, WATCH_SHIFTS, Signature, running_browser, stub_server
 from test_model_server_support import free_port, running_server
 
@@ -15,6 +13,7 @@ from serving.model_server.flags import parse_flags
 from serving.model_server.http_parser import Request
 from serving.model_server.server import FrontDoor
 from serving.model_server.storefront import FILES, Storefront
+from tfrs_shop.client import ShopClient
 from tfrs_shop.demo import _show
 
 WAIT = 60_000
@@ -143,19 +142,14 @@ def test_search_answers_as_one_types_and_says_what_the_query_is_about(shop_page,
     assert page.locator("#results").is_hidden()
 
 
-def test_the_slider_asks_for_a_list_of_many_kinds_which_gets_its_reasons(shop_page, bundle) -> None:
+def test_the_slider_asks_for_a_list_of_many_kinds_which_gets_its_reasons(shop_page, shop_server) -> None:
     page = shop_page
     user = page.input_value("#user")
     page.get_by_role("slider", name="Variety").fill("100")
     settled(page, "Variety 100%: 5 recommendations")
-    ask = tf.saved_model.load(str(bundle)).signatures["recommend_diverse"]
-    answer = ask(
-        user_id=tf.constant([user]),
-        method=tf.constant(["mmr"]),
-        strength=tf.constant([1.0]),
-        seed=tf.constant([1], tf.int64),
-    )
-    assert shown(page) == [value.decode() for value in np.asarray(answer["product_id"])[0]]
+    how = {"user_id": [user], "method": ["mmr"], "strength": [1.0], "seed": [1]}
+    answer = ShopClient(shop_server).predict({"signature_name": "recommend_diverse", "inputs": how})
+    assert shown(page) == answer["outputs"]["product_id"][0]
     page.locator(f"{CARDS} .reason", has_text="Because you").first.wait_for()
 
 
