@@ -160,12 +160,14 @@ async function main() {
       const question = QUESTIONS[need] ?? (need === "recommend" ? "recommend" : null);
       part.hidden = !(question ? canAsk(question, server) : server.has(need));
     }
+    byId("page").inert = false;
     byId("served-by").textContent = `Model ${model}${server.version && `, version ${server.version}`}`;
     await new Page(server).start(user);
   } catch (error) {
     byId("served-by").textContent = "Not connected";
-    byId("products").replaceChildren();
-    say(byId("status"), "There is nothing to show yet.");
+    // Without a server there is nothing that its controls could do.
+    byId("page").hidden = true;
+    byId("search").hidden = true;
     failed(error);
   }
 }

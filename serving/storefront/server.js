@@ -76,7 +76,8 @@ export class Server {
     try {
       await fetch(this.url, { mode: "no-cors", cache: "no-store", signal: AbortSignal.timeout(3000) });
     } catch {
-      return `No server answers at ${this.place}: start one there with “tfrs-shop serve --model_name=${this.model} --model_base_path=… --rest_api_port=8501 --storefront”, or give the address of one that runs.`;
+      const port = new URL(this.place).port || 80;
+      return `No server answers at ${this.place}: start one there with “tfrs-shop serve --model_name=${this.model} --model_base_path=… --rest_api_port=${port} --storefront”, or give the address of one that runs.`;
     }
     return `The server at ${this.place} forbids pages of ${window.location.origin} to read its answers (CORS): start it with --rest_api_enable_cors_support, or open the page from the server itself.`;
   }
