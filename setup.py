@@ -19,7 +19,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_namespace_packages(include=["tfrs_shop*", "pipelines*", "serving", "serving.model_server*"]),
-    package_data={"tfrs_shop": ["py.typed", "mappings/*.yaml", "configs/*.yaml"], "pipelines": ["*.lock"]},
+    package_data={
+        "tfrs_shop": ["py.typed", "mappings/*.yaml", "configs/*.yaml"],
+        "pipelines": ["*.lock"],
+        "serving": ["storefront/*"],
+    },
     install_requires=[
         "tensorflow==2.20.*",
         "tf-keras==2.20.*",
@@ -53,6 +57,8 @@ setup(
             "kubernetes-validate>=1.37",
             "mypy>=1.11",
             "onnxruntime>=1.18",
+            # Its own browsers are not needed: the tests drive the system's Chromium.
+            "playwright>=1.49",
             "pytest>=8",
             "pytest-xdist>=3.6",
             "pytrec-eval-terrier>=0.5.6",

@@ -240,11 +240,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(*flags: str) -> Iterator[Server]:
-    """A server that is ready; stopped at the end."""
+def running_server(*flags: str, seconds: float = 60) -> Iterator[Server]:
+    """A server that is ready within these seconds; stopped at the end."""
     server = Server(*flags)
     try:
-        server.wait_for("Ready.")
+        server.wait_for("Ready.", seconds)
         yield server
     finally:
         if server.process.poll() is None:

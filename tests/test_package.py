@@ -29,16 +29,18 @@ def test_a_wheel_works_away_from_the_checkout(tmp_path: Path) -> None:
     ).stdout.strip()  # fmt: skip
     environment = {**os.environ, "PYTHONPATH": packages}
     code = (
-        "import tfrs_shop, pipelines.preprocess, serving.model_server, sys;"
+        "import tfrs_shop, pipelines.preprocess, serving.model_server.storefront as storefront;"
         "from tfrs_shop.mapping import shipped_mappings;"
-        "print(tfrs_shop.__file__); print(*shipped_mappings())"
+        "print(tfrs_shop.__file__); print(*shipped_mappings());"
+        "print(*sorted(path.name for path in storefront.FILES.iterdir()))"
     )
     result = subprocess.run(
         [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
-    where, mappings = result.stdout.splitlines()[-2:]
+    where, mappings, page = result.stdout.splitlines()[-3:]
     assert where.startswith(str(tmp_path / "venv"))
     assert mappings.split() == ["amazon_reviews_2023", "rees46", "taobao_user_behavior", "uci_online_retail"]
+    assert page.split() == sorted(path.name for path in (source / "serving" / "storefront").iterdir())
     command = tmp_path / "venv" / "bin" / "tfrs-shop"
     data = tmp_path / "shop"
     subprocess.run(

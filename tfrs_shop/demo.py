@@ -1,12 +1,14 @@
-"""The demo: every step from raw events to a REST answer, each as the command that a person would type."""
+"""The demo: every step from raw events to a page in the browser, each as the command that a person would type."""
 
 import json
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,11 +18,14 @@ from tfrs_shop.errors import UserError, suggest
 
 Say = Callable[[str], None]
 SOURCES = ("simulated", "movielens")
-READY_SECONDS = 120
+# A busy machine takes a minute or two to answer the warm-up requests.
+READY_SECONDS = 300
 
 
 def demo(source: str, work: Path, say: Say) -> None:
     """Get data, preprocess, train, evaluate, export, serve, and ask; say each command before it runs.
+
+    In a terminal the server then stays until Ctrl-C, for the storefront page.
 
     Args:
         source: ``simulated`` or ``movielens``.
@@ -62,10 +67,11 @@ def demo(source: str, work: Path, say: Say) -> None:
         f"--model_base_path={(models / 'shop').absolute()}",
         f"--rest_api_port={port}",
         "--port=0",
+        "--storefront",
     ]
     say(f"\n[{len(steps) + 1}/{len(steps) + 1}] Serve it, {time.monotonic() - started:.0f} s so far")
     say(f"$ python -m serving.model_server {' '.join(flags)}")
-    with _server(flags):
+    with _server(flags) as process:
         client = ShopClient(f"http://127.0.0.1:{port}")
         _wait_until_ready(client)
         user, titles = _some_user(data)
@@ -76,8 +82,22 @@ def demo(source: str, work: Path, say: Say) -> None:
         say("\nAnswer: product_id, score, title")
         for row in list(zip(answer["product_id"][0], answer["score"][0], answer["title"][0], strict=True))[:10]:
             say(f"  {row[0]:12}  {row[1]:7.4f}  {row[2]}")
-    say(f"\nDone in {time.monotonic() - started:.0f} s. To serve it again:")
-    say(f"$ tfrs-shop serve {' '.join(flags[:2])} --rest_api_port=8501 --port=8500")
+        say(f"\nDone in {time.monotonic() - started:.0f} s. The storefront is at {client.url}/storefront/")
+        if sys.stdin.isatty():
+            _show(f"{client.url}/storefront/", process, say)
+    say("\nTo serve it again, with the storefront at http://127.0.0.1:8501/storefront/ :")
+    say(f"$ tfrs-shop serve {' '.join(flags[:2])} --rest_api_port=8501 --port=8500 --storefront")
+
+
+def _show(address: str, process: "subprocess.Popen[bytes]", say: Say) -> None:
+    """Open the page where there is a screen, and wait for Ctrl-C or the server's end."""
+    if os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(address)
+    say("The server stays until Ctrl-C.")
+    try:
+        process.wait()
+    except KeyboardInterrupt:
+        say("\nStopping the server.")
 
 
 def _fresh(work: Path) -> None:
@@ -115,10 +135,10 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _server(flags: list[str]) -> Iterator[None]:
+def _server(flags: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
     process = subprocess.Popen([sys.executable, "-m", "serving.model_server", *flags])
     try:
-        yield
+        yield process
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -79,6 +79,7 @@ class Options:
     request_log_max_records: int
     request_log_max_bytes: int
     request_log_max_seconds: float
+    storefront: bool
 
 
 def parse_flags(arguments: Sequence[str]) -> Options:
@@ -214,6 +215,7 @@ def _parser() -> _Parser:
     flag("request_log_max_records", int, 1000, own + "records after which the next log file begins")
     flag("request_log_max_bytes", int, 64 << 20, own + "bytes after which the next log file begins")
     flag("request_log_max_seconds", float, 300.0, own + "age at which a log file is finished")
+    flag("storefront", _boolean, False, own + "serve the storefront page at /storefront/ of the REST port")
     for name in _IGNORED:
         parser.add_argument(f"--{name}", nargs="?", help="taken and ignored")
     return parser

@@ -40,6 +40,7 @@ from serving.model_server.rest import Answer, RestApi
 from serving.model_server.routes import API_PREFIX
 from serving.model_server.servable import Servable
 from serving.model_server.status import ServingError
+from serving.model_server.storefront import Storefront
 from tfrs_shop.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class ModelServer:
             ),
             _metrics_path(options),
             batching=options.enable_batching,
+            storefront=Storefront() if options.storefront else None,
         )
         self._health = HealthService()
 
@@ -181,12 +183,15 @@ async def _drain_grpc(server: grpc.Server | None, drain: Drain, seconds: float) 
 
 
 class FrontDoor:
-    """Sends an HTTP request to the API or to the metrics, and turns away what is neither."""
+    """Sends an HTTP request to the API, to the metrics or to the storefront, and turns away what is none of them."""
 
-    def __init__(self, rest: RestApi, metrics_path: str | None, *, batching: bool) -> None:
+    def __init__(
+        self, rest: RestApi, metrics_path: str | None, *, batching: bool, storefront: Storefront | None = None
+    ) -> None:
         self._rest = rest
         self._batching = batching
         self._metrics_path = metrics_path
+        self._storefront = storefront
 
     def answer(self, request: Request) -> Answer:
         """Answer one HTTP request."""
@@ -197,7 +202,8 @@ class FrontDoor:
                 return Answer(400, text.encode(), "text/plain")
             return Answer(200, metrics.page(), "text/plain")
         if API_PREFIX.fullmatch(path) is None:
-            return html_error(404)
+            page = self._storefront.answer(request) if self._storefront is not None else None
+            return page or html_error(404)
         return self._rest.answer(request.method, path, request.headers, request.body)
 
     def begin(self, request: Request, done: Callable[[Answer], None]) -> bool:

@@ -17,6 +17,7 @@ from tfrs_shop.served.behavior import PredictBehavior
 from tfrs_shop.served.complements import Complements
 from tfrs_shop.served.explain import Explain
 from tfrs_shop.served.explain_words import ExplainWords, event_texts
+from tfrs_shop.served.facts import Facts
 from tfrs_shop.served.intent import QueryIntent
 from tfrs_shop.served.question import Question
 from tfrs_shop.served.rank import Rank
@@ -51,6 +52,7 @@ class Questions(tf.Module):
             Similar(shop),
             Rank(shop),
             UserProfile(shop),
+            Facts(shop, data),
             explain,
             Complements(shop, complement_edges(data, shop.vectors.numpy())),
             PredictBehavior(shop, model, data),
