@@ -102,7 +102,7 @@ class ServedShop(tf.Module):
         # A data directory of an older version has no lexicon, and its bundle no search.
         self.text_search = None
         if data.lexicon is not None:
-            self.text_search = TextSearch(data, data.lexicon, text_encoder(data), model.search)
+            self.text_search = TextSearch(data, data.lexicon, text_encoder(data), model.search, model.intent_head)
         if model.query_tower.behavior_text is not None:
             self.text_vectors = tf.Variable(data.catalogue.text_vector, trainable=False, name="text_vectors")
         # What the titles of a history are read as is what the products are made of, unless the encoder was trained on.

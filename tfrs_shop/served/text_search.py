@@ -8,9 +8,12 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
 from tfrs_shop.lexicon import Lexicon
+from tfrs_shop.model.behavior_head import leaf_categories
+from tfrs_shop.model.intent_head import IntentHead, query_pieces
 from tfrs_shop.model.search_tower import SearchTower, SearchWeights, product_terms, product_vectors
 from tfrs_shop.served.lexicon import QueryTerms, ServedLexicon
 from tfrs_shop.served.query_forms import cleaned
+from tfrs_shop.served.tracing import Plain
 
 # Of the cosine of meaning, beside a lexical score whose most is about 1.
 VECTOR_WEIGHT = 1.5
@@ -19,6 +22,8 @@ CANDIDATES = 1_000
 # Pseudo-relevance feedback (Rocchio 1971; for vectors Li et al. 2021, arXiv 2108.11044): how many of the first
 # products, and the weight of their mean beside the query's own vector.
 FEEDBACK, FEEDBACK_WEIGHT = 5, 1.0
+# Of the chance that the query is about a product's category, as the intent head has learnt it from searches.
+INTENT_WEIGHT = 0.1
 # Reading the vectors of all products takes most of the time. Of more than so many products the candidates are found in
 # the directions in which vectors differ most, and scored exactly after that.
 LARGE, FIRST_WIDTH = 20_000, 128
@@ -36,13 +41,26 @@ class TextSearch(tf.Module):
         lexicon: of the products.
         encoder: from texts ``[batch]`` to vectors ``[batch, width]``, or None.
         trained: what was learnt from search events, or None.
+        intent: trained; its categories count only where it has learnt from searches: what it makes of titles alone is
+            what words and meaning say already. None: they never count.
     """
 
-    def __init__(self, data: ShopData, lexicon: Lexicon, encoder: Any, trained: SearchWeights | None):
+    def __init__(
+        self,
+        data: ShopData,
+        lexicon: Lexicon,
+        encoder: Any,
+        trained: SearchWeights | None,
+        intent: IntentHead | None = None,
+    ):
         super().__init__(name="text_search")
         self.products = data.catalogue.size
         self.lexicon = ServedLexicon(lexicon, self.products)
         self.encoder, self.text_width, self.tower, self.tower_weight = encoder, 0, None, 0.0
+        self.intent = Plain(intent if intent is not None and intent.knows[1] else None)
+        if self.intent.value is not None:
+            self.intent_weights = self.intent.value.weights
+            self.leaf = tf.Variable(leaf_categories(data.catalogue), trainable=False, name="leaf")
         parts, text = [], None
         if encoder is not None:
             text = data.catalogue.text_vector
@@ -79,6 +97,8 @@ class TextSearch(tf.Module):
             scores, products = tf.math.top_k(tf.where(allowed & (lexical > 0.0), lexical, OUT), most)
             return _without_gaps(scores, products)
         vector, asked = self._vector(text, terms)
+        # What does not change with the vectors.
+        lexical += self._prior(text)
         scores = lexical + self._first_look(vector)
         count = min(self.products, max(most, CANDIDATES))
         scores, products = tf.math.top_k(tf.where(allowed & asked[:, None], scores, OUT), count)
@@ -95,6 +115,14 @@ class TextSearch(tf.Module):
             scores = tf.where(scores > OUT, again, OUT)
         scores, order = tf.math.top_k(scores, most)
         return _without_gaps(scores, tf.gather(products, order, batch_dims=1))
+
+    def _prior(self, text: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch or 1, products + 1]`` float32: what each product's category adds for cleaned ``text``."""
+        if self.intent.value is None:
+            return tf.zeros([1, self.products + 1])
+        logits, _ = self.intent.value(query_pieces(text), training=False)
+        chance = tf.pad(tf.nn.softmax(logits), [[0, 0], [1, 0]])
+        return INTENT_WEIGHT * tf.gather(chance, self.leaf, axis=1)
 
     def _first_look(self, vector: tf.Tensor) -> tf.Tensor:
         """Return the inner products ``[batch, products + 1]`` of all products, of a large catalogue nearly."""
