@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from docs_tools.api_texts import INPUTS, QUESTIONS, Question, Signature
+from docs_tools.api_texts import INPUTS, QUESTIONS, Question
 
 K = 3
 PAGE = Path(__file__).parents[1] / "docs" / "api.md"
@@ -116,12 +116,17 @@ def _examples(bundle: Path) -> dict[str, str]:
 
     data = open_data(bundle / "assets.extra" / "source" / "data")
     users = data.users()
-    lengths = [(sum(map(bool, row)), user.decode()) for user, row in zip(users["user_id"], users["history_product_id"], strict=True)]
+    lengths = [
+        (sum(map(bool, row)), user.decode())
+        for user, row in zip(users["user_id"], users["history_product_id"], strict=True)
+    ]
     known = {id_.decode(): place for place, id_ in enumerate(data.catalogue.product_id.tolist()) if id_}
     category = data.catalogue.category_name.tolist()
-    bags = [id_ for id_, place in known.items() if category[place][0].decode().endswith("Laptop Bags")] if category else []
+    bags = [id_ for id_, place in known.items() if category[place].decode().endswith("Laptop Bags")]
     first, second = bags[:2]
-    other = next(id_ for id_, place in known.items() if category[place][0].decode().startswith("Electronics") and id_ not in bags)
+    other = next(
+        id_ for id_, place in known.items() if category[place].decode().startswith("Electronics") and id_ not in bags
+    )
     return {
         "user": min(entry for entry in lengths if entry[0] >= 4)[1],
         "first": first,
@@ -148,7 +153,11 @@ def ask(port: int, request: dict[str, Any]) -> str:
 def _built(work: Path) -> Path:
     """Build the small shop in `work` with the commands of the quick start, and return its bundle."""
     (work / "train.yaml").write_text(SETTINGS, encoding="utf-8")
-    raw = [f"--events={work}/raw/events.csv.gz", f"--products={work}/raw/products.jsonl.gz", f"--users={work}/raw/users.csv.gz"]
+    raw = [
+        f"--events={work}/raw/events.csv.gz",
+        f"--products={work}/raw/products.jsonl.gz",
+        f"--users={work}/raw/users.csv.gz",
+    ]
     shop = ["--users", "300", "--products", "240", "--days", "40"]
     for step in (
         ["data", "simulate", "--output", f"{work}/raw", *shop],
@@ -166,7 +175,12 @@ def _server(bundle: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    flags = ["--model_name=shop", f"--model_base_path={bundle.parent.absolute()}", f"--rest_api_port={port}", "--port=0"]
+    flags = [
+        "--model_name=shop",
+        f"--model_base_path={bundle.parent.absolute()}",
+        f"--rest_api_port={port}",
+        "--port=0",
+    ]
     process = subprocess.Popen([sys.executable, "-m", "serving.model_server", *flags])
     try:
         while not _ready(port):

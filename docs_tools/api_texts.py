@@ -58,8 +58,14 @@ class Question:
 
 INPUTS = {
     "user_id": ("a stored user; an unknown one is somebody of whom nothing is known", ""),
-    "history_product_id": ("the products of the newest events, oldest first; an unknown one is passed over", '`""`, also as padding'),
-    "history_event_type": ("what was done to each: as long as `history_product_id`; an unknown type counts as the most frequent one", '`""` where the product is `""`'),
+    "history_product_id": (
+        "the products of the newest events, oldest first; an unknown one is passed over",
+        '`""`, also as padding',
+    ),
+    "history_event_type": (
+        "what was done to each: as long as `history_product_id`; an unknown type counts as the most frequent one",
+        '`""` where the product is `""`',
+    ),
     "product_id": ("the product, or the products, that is asked about", '`""` as padding of a list'),
     "candidate_product_id": ("the products to put in order", '`""` as padding'),
     "query": ("what was typed; the first 1,000 characters of it count, of an intent's the first 200", ""),
@@ -121,11 +127,31 @@ QUESTIONS = (
         "What may this shopper want next? Bought products are left out (`export --exclude`), and what is not on sale. An "
         "unknown user gets what is popular. Filters in full: [serving.md](serving.md#filters).",
         (
-            Signature("serving_default", "For a stored user; asked when no signature is named.", USER, "recommend --user {user}"),
+            Signature(
+                "serving_default",
+                "For a stored user; asked when no signature is named.",
+                USER,
+                "recommend --user {user}",
+            ),
             Signature("recommend", "The same under its name.", USER, "recommend --user {user}"),
-            Signature("recommend_for_history", "After what a client saw just now; nothing stored is needed.", HISTORY, f"recommend {EVENTS}"),
-            Signature("recommend_filtered", "For a stored user, and only of what a request allows.", {**USER, **FILTER}, f"recommend --user {{user}} {ONLY}"),
-            Signature("recommend_for_history_filtered", "After a history, and only of what a request allows.", {**HISTORY, **FILTER}, f"recommend {EVENTS} {ONLY}"),
+            Signature(
+                "recommend_for_history",
+                "After what a client saw just now; nothing stored is needed.",
+                HISTORY,
+                f"recommend {EVENTS}",
+            ),
+            Signature(
+                "recommend_filtered",
+                "For a stored user, and only of what a request allows.",
+                {**USER, **FILTER},
+                f"recommend --user {{user}} {ONLY}",
+            ),
+            Signature(
+                "recommend_for_history_filtered",
+                "After a history, and only of what a request allows.",
+                {**HISTORY, **FILTER},
+                f"recommend {EVENTS} {ONLY}",
+            ),
         ),
         LIST,
     ),
@@ -133,8 +159,15 @@ QUESTIONS = (
         "Recommend different things",
         "A list that is not all of a kind, chosen as a whole. The methods: [diversity.md](diversity.md).",
         (
-            Signature("recommend_diverse", "For a stored user.", {**USER, **DIVERSE}, f"diverse --user {{user}} {DIFFERENT}"),
-            Signature("recommend_for_history_diverse", "After a history.", {**HISTORY, **DIVERSE}, f"diverse {EVENTS} {DIFFERENT}"),
+            Signature(
+                "recommend_diverse", "For a stored user.", {**USER, **DIVERSE}, f"diverse --user {{user}} {DIFFERENT}"
+            ),
+            Signature(
+                "recommend_for_history_diverse",
+                "After a history.",
+                {**HISTORY, **DIVERSE},
+                f"diverse {EVENTS} {DIFFERENT}",
+            ),
         ),
         {**LIST, "score": "each product's own chance, which need not fall along the list"},
     ),
@@ -152,8 +185,18 @@ QUESTIONS = (
         "What adds how much to one product's score. An unknown product or user, or an empty history, gives zeros. More: "
         "[explain.md](explain.md).",
         (
-            Signature("explain", "For a stored user.", {**USER, "product_id": "{third}"}, "explain --user {user} --product {third}"),
-            Signature("explain_for_history", "After a history.", {**HISTORY, "product_id": "{third}"}, f"explain {EVENTS} --product {{third}}"),
+            Signature(
+                "explain",
+                "For a stored user.",
+                {**USER, "product_id": "{third}"},
+                "explain --user {user} --product {third}",
+            ),
+            Signature(
+                "explain_for_history",
+                "After a history.",
+                {**HISTORY, "product_id": "{third}"},
+                f"explain {EVENTS} --product {{third}}",
+            ),
         ),
         EXPLANATION,
     ),
@@ -162,7 +205,12 @@ QUESTIONS = (
         "The given products in the order in which the user would want them: for a shelf, a mail, another system's list. A product "
         'that is unknown or not on sale comes last with score 0; one that is not on sale now has the id `""`.',
         (
-            Signature("rank", "For a stored user.", {**USER, "candidate_product_id": ["{first}", "{second}", "{third}"]}, "rank --user {user} --products {first},{second},{third}"),
+            Signature(
+                "rank",
+                "For a stored user.",
+                {**USER, "candidate_product_id": ["{first}", "{second}", "{third}"]},
+                "rank --user {user} --products {first},{second},{third}",
+            ),
         ),
         {
             "product_id": "the candidates, best first",
@@ -189,7 +237,12 @@ QUESTIONS = (
         "places. More: [search.md](search.md).",
         (
             Signature("search", "The query alone.", {"query": "{query}"}, 'search --query "{query}"'),
-            Signature("search_for_history", "The same, in the order that a history suggests.", {"query": "{query}", **HISTORY}, f'search --query "{{query}}" {EVENTS}'),
+            Signature(
+                "search_for_history",
+                "The same, in the order that a history suggests.",
+                {"query": "{query}", **HISTORY},
+                f'search --query "{{query}}" {EVENTS}',
+            ),
         ),
         FOUND,
     ),
