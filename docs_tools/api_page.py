@@ -1,7 +1,7 @@
 """Write docs/api.md: ``python -m docs_tools.api_page``, or ``make api``.
 
-A small shop is simulated, preprocessed with BERT, trained and exported (some five minutes); the embedded server is started
-on it, and every signature is asked what the page then shows. Nothing of an answer is edited.
+A small shop is simulated, preprocessed with BERT, trained and exported (some five minutes); the embedded server is
+started on it, and every signature is asked what the page then shows. Nothing of an answer is edited.
 """
 
 import argparse
@@ -27,20 +27,24 @@ HEAD = """# Every question, with its answer
 
 A bundle answers each question by a signature of its own. All of them are asked in the same way:
 
-- **REST**: `POST /v1/models/shop:predict` with `{"signature_name": ..., "instances": [{...}, ...]}`, one object a row; or with
-  `"inputs"` in place of `"instances"`, each input as a column of rows. TensorFlow Serving's rule: **every** input in
-  every request, there are no defaults; all rows of a request have lists of the same length, padded with `""`.
+- **REST**: `POST /v1/models/shop:predict` with `{"signature_name": ..., "instances": [{...}, ...]}`, one object a
+  row; or with `"inputs"` in place of `"instances"`, each input as a column of rows. TensorFlow Serving's rule:
+  **every** input in every request, there are no defaults; all rows of a request have lists of the same length, padded
+  with `""`.
 - **gRPC**: `Predict` of `tensorflow.serving.PredictionService`, the same names of signatures, inputs and outputs.
-- **Command line**: `tfrs-shop query ...`, as given below; `--json` prints the answer as JSON, `--url` names the server.
+- **Command line**: `tfrs-shop query ...`, as given below; `--json` prints the answer as JSON, `--url` names the
+  server.
 - **Python**: `tfrs_shop.client.ShopClient`, standard library alone ([reference](reference/serving.md)).
 
-Shapes below are of a request: `[batch]` is one value a row, `[batch, n]` a list a row. `k` is `export --k`, 20 by default. Ids
-that are unknown, empty lists and empty texts are answered, with what is known without them or with empty places (id `""`,
-score 0); values of a wrong type, a missing input, and what is named below are a 400 that says why. All numbers are finite.
+Shapes below are of a request: `[batch]` is one value a row, `[batch, n]` a list a row. `k` is `export --k`, 20 by
+default. Ids that are unknown, empty lists and empty texts are answered, with what is known without them or with empty
+places (id `""`, score 0); values of a wrong type, a missing input, and what is named below are a 400 that says why.
+All numbers are finite.
 
 Every answer here is that of the embedded server to the command above it, unedited. The bundle is small, with `--k 3`:
-`python -m docs_tools.api_page` makes it and writes this page. `tfrs-shop inspect models/shop/1` lists the signatures of yours; which
-ones a bundle has follows from its data: no search events, for example, and `query_intent` has no `purpose`.
+`python -m docs_tools.api_page` makes it and writes this page. `tfrs-shop inspect models/shop/1` lists the signatures
+of yours; which ones a bundle has follows from its data: no search events, for example, and `query_intent` has no
+`purpose`.
 
 """
 

@@ -1,4 +1,4 @@
-"""What docs/api.md says in words: of each signature what it is for and how it is asked, of each input and output what it is."""
+"""What docs/api.md says in words: what each signature is for and how it is asked, what each input and output is."""
 
 import dataclasses
 from typing import Any
@@ -87,7 +87,7 @@ LIST = {
 }
 FOUND = {**LIST, "score": "how well it fits; to be compared within one answer only"}
 BECAUSE = {
-    "because_product_id": 'for each product the product of the history that speaks for it most; `""` for a search, or for none',
+    "because_product_id": 'what of the history speaks for each most; `""` for a search, or for none',
     "because_title": "its title; of a search the query",
 }
 EXPLANATION = {
@@ -124,8 +124,8 @@ BEHAVIOR = {
 QUESTIONS = (
     Question(
         "Recommend",
-        "What may this shopper want next? Bought products are left out (`export --exclude`), and what is not on sale. An "
-        "unknown user gets what is popular. Filters in full: [serving.md](serving.md#filters).",
+        "What may this shopper want next? Bought products are left out (`export --exclude`), and what is not on sale. "
+        "An unknown user gets what is popular. Filters in full: [serving.md](serving.md#filters).",
         (
             Signature(
                 "serving_default",
@@ -182,8 +182,8 @@ QUESTIONS = (
     ),
     Question(
         "Explain a score",
-        "What adds how much to one product's score. An unknown product or user, or an empty history, gives zeros. More: "
-        "[explain.md](explain.md).",
+        "What adds how much to one product's score. An unknown product or user, or an empty history, gives zeros. "
+        "More: [explain.md](explain.md).",
         (
             Signature(
                 "explain",
@@ -202,8 +202,8 @@ QUESTIONS = (
     ),
     Question(
         "Put candidates in order",
-        "The given products in the order in which the user would want them: for a shelf, a mail, another system's list. A product "
-        'that is unknown or not on sale comes last with score 0; one that is not on sale now has the id `""`.',
+        "The given products in the order in which the user would want them, such as another system's list. "
+        'One that is unknown or not on sale comes last with score 0; one that is not on sale now has the id `""`.',
         (
             Signature(
                 "rank",
@@ -229,12 +229,12 @@ QUESTIONS = (
         "What goes together",
         "What is bought with these products, which are seldom alike? More: [complements.md](complements.md).",
         (Signature("complements", "For a basket.", {"product_id": ["{basket}"]}, "complements --products {basket}"),),
-        {**LIST, "score": "mean over the given products of how often both are in one basket, as a cosine"},
+        {**LIST, "score": "sum over the given products of how often both are in one basket, as a cosine"},
     ),
     Question(
         "Search",
-        "The products that fit a query's words and meaning, slips included. A query without letters or digits gets empty "
-        "places. More: [search.md](search.md).",
+        "The products that fit a query's words and meaning, slips included. A query without letters or digits gets "
+        "empty places. More: [search.md](search.md).",
         (
             Signature("search", "The query alone.", {"query": "{query}"}, 'search --query "{query}"'),
             Signature(
@@ -248,8 +248,8 @@ QUESTIONS = (
     ),
     Question(
         "What a query is for",
-        "Which category is meant, and is this browsing, comparing, buying, or looking for an accessory? A query without words "
-        "gets what is usual. More: [behavior.md](behavior.md#query_intent).",
+        "Which category is meant, and is this browsing, comparing, buying, or for an accessory? A query without "
+        "words gets what is usual. More: [behavior.md](behavior.md#query_intent).",
         (Signature("query_intent", "The query alone.", {"query": "{query}"}, 'intent "{query}"'),),
         {
             "category": "categories, likeliest first",
@@ -260,8 +260,8 @@ QUESTIONS = (
     ),
     Question(
         "What comes next",
-        "The next event's type and category, and whether the session ends in a purchase. What the shop's data cannot teach is "
-        "absent. More: [behavior.md](behavior.md).",
+        "The next event's type and category, and whether the session ends in a purchase. What the shop's data cannot "
+        "teach is absent. More: [behavior.md](behavior.md).",
         (
             Signature("predict_behavior", "After a history.", HISTORY, f"predict-behavior {EVENTS}"),
             Signature("predict_behavior_for_user", "For a stored user.", USER, "predict-behavior --user {user}"),

@@ -1,4 +1,4 @@
-"""The documentation holds: its commands can be given, its blocks are read, its messages exist, its API is the bundle's."""
+"""The documentation holds: its commands can be given, its blocks read, its messages exist, its API is the bundle's."""
 
 import importlib.util
 import json
