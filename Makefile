@@ -6,12 +6,14 @@ DATA ?= simulated
 BUNDLE ?= demo/models/shop/1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help venv demo test lint bench bench-serving engines lock clean
+.PHONY: help venv demo test lint docs api bench bench-serving engines lock clean
 
 help:
 	@echo "make demo [DATA=simulated|movielens]  raw events to a REST answer"
 	@echo "make test                             all tests"
 	@echo "make lint                             ruff and mypy"
+	@echo "make docs                             the documentation's site, into site/"
+	@echo "make api                              renew docs/api.md: a small shop, trained, served and asked"
 	@echo "make bench                            the figures of the README"
 	@echo "make bench-serving [BUNDLE=DIR]       load and faults against the model server (make demo first)"
 	@echo "make engines                          fetch Beam's engines (Flink, Spark, Prism)"
@@ -38,6 +40,12 @@ lint: venv
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: venv
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+api: venv
+	$(BIN)/python -m docs_tools.api_page
+
 bench: venv
 	$(BIN)/python -m benchmarks.run
 
@@ -52,4 +60,4 @@ lock: venv
 		--no-header --no-emit-index-url --no-annotate --upgrade -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

@@ -55,6 +55,9 @@ setup(
             "build>=1",
             "hypothesis>=6",
             "kubernetes-validate>=1.37",
+            "latex2mathml>=3.77",
+            "mkdocs-material>=9.6,<10",
+            "mkdocstrings[python]>=0.29",
             "mypy>=1.11",
             "onnxruntime>=1.18",
             # Its own browsers are not needed: the tests drive the system's Chromium.

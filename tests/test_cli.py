@@ -162,3 +162,20 @@ def test_event_types_must_fit_the_history(server) -> None:
 def test_an_address_that_is_none_is_said(url: str) -> None:
     with pytest.raises(UserError, match="is no address of a server"):
         ShopClient(url)
+
+
+def test_one_value_in_place_of_a_list_is_a_400_and_does_not_end_the_server(server) -> None:
+    client = ShopClient(server)
+    given = {"string": "bag", "float32": 0.5, "int64": 1, "bool": True}
+    signatures = client.metadata()["metadata"]["signature_def"]["signature_def"]
+    assert len(signatures) > 15
+    for name, signature in signatures.items():
+        types = {key: entry["dtype"].removeprefix("DT_").lower() for key, entry in signature["inputs"].items()}
+        if not types:  # what SavedModel initialises itself with
+            continue
+        scalars = {key: given.get(kind, 0.5) for key, kind in types.items()}
+        with pytest.raises(ServerError) as refused:
+            client.predict({"signature_name": name, "inputs": scalars})
+        assert refused.value.status == 400, name
+        assert "is not compatible with expected shape" in str(refused.value), name
+    assert client.status()["model_version_status"][0]["state"] == "AVAILABLE"

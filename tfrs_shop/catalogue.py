@@ -17,7 +17,10 @@ class Catalogue:
     """All products; row i is the product with vocabulary index i, and row 0 is padding.
 
     Attributes:
-        product_id, title, description, brand_name: ``[products + 1]`` bytes.
+        product_id: ``[products + 1]`` bytes.
+        title: ``[products + 1]`` bytes.
+        description: ``[products + 1]`` bytes.
+        brand_name: ``[products + 1]`` bytes.
         category_name: ``[products + 1]`` bytes, the whole path as one text.
         text_vector: ``[products + 1, text width]`` float32; zeros where no text was encoded. Width 0: none was.
         category: ``[products + 1, depth]`` int32, vocabulary indices of the path's prefixes, 0 padded.
@@ -26,8 +29,8 @@ class Catalogue:
             0 padded.
         buckets: ``[products + 1, len(BUCKETED)]`` int32, 0 missing, else 1 + the number of quantiles below.
         price: ``[products + 1]`` float32, NaN missing.
-        on_sale_from, on_sale_to: ``[products + 1]`` int64 milliseconds since 1970, -1: always. A product is on sale
-            from the one up to, and not including, the other.
+        on_sale_from: ``[products + 1]`` int64 milliseconds since 1970, from when a product is on sale; -1: always.
+        on_sale_to: the same, up to when, and not including it.
         train_count: ``[products + 1]`` int64, events of the training split.
         embedding: ``[products + 1]`` int32, its row in the model's id embedding; 0 for a product that it did not know.
         embeddings: rows of the id embedding, without the padding row.

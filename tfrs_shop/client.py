@@ -34,7 +34,8 @@ class Filter:
     Attributes:
         exclude_products: ids that are left out.
         category: a category path or the start of one, "Makeup > Face"; "": any.
-        price_min, price_max: both inclusive; None: no bound. A product without a price is in no range.
+        price_min: inclusive; None: no bound. A product without a price is in no range.
+        price_max: the same.
         exclude_seen: leave out every product of the user's events.
         now: milliseconds since 1970, at which a product must be on sale; 0: the server's own time.
     """

@@ -22,12 +22,15 @@ class TowerConfig:
         id_dropout: share of products whose id embedding and popularity are left out in a training step, so that the
             model learns to do without: a new product has neither.
         max_history: events of a history that the query tower reads, the newest.
-        ids, text, words, attributes: whether the product tower uses its id embedding, its text vector, its words, and
-            its category, brand and numbers.
+        ids: whether the product tower uses its id embedding.
+        text: whether it uses its text vector.
+        words: whether it uses its words.
+        attributes: whether it uses its category, brand and numbers.
         fusion: how the product tower joins its parts: their ``sum``, or the sum and a ``cross`` network over them
             (DCN V2, Wang et al., WWW 2021).
-        recency, behavior_text, profile: whether the query tower uses the times between events, the mean text vector of
-            the history, and the user's attributes.
+        recency: whether the query tower uses the times between events.
+        behavior_text: whether it uses the mean text vector of the history.
+        profile: whether it uses the user's attributes.
         repeats: learn how much likelier, or less likely, a product of the history is to come again.
         normalize: scores are cosines divided by the temperature; else dot products.
     """

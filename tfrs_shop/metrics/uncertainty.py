@@ -35,7 +35,8 @@ def intervals(values: dict[str, np.ndarray], resamples: int = RESAMPLES, seed: i
 
     Args:
         values: name to ``[examples]`` float.
-        resamples, seed: of the bootstrap.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
     """
     means = bootstrap_means(np.stack(list(values.values()), 1), resamples, seed)
     ends = np.percentile(means, [2.5, 97.5], axis=0)
@@ -48,7 +49,8 @@ def paired_test(
     """Return how a metric of `first` differs from that of `second`, example by example.
 
     Args:
-        first, second: ``[examples]`` float, of the same examples in the same order.
+        first: ``[examples]`` float.
+        second: ``[examples]`` float, of the same examples in the same order.
         resamples: of the bootstrap of the difference.
         flips: of the permutation test.
         seed: of both.

@@ -1,6 +1,7 @@
 """How a bundle is traced: each function once, though SavedModel would trace again whatever it finds on a module."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -24,5 +25,12 @@ def traced(method: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec) 
     """Return the concrete function of a question's method.
 
     Methods are not decorated: SavedModel would trace every ``tf.function`` that it finds on a module once more.
+    Servers do not look at the rank of what they feed, and some operations end the process when they get a scalar in
+    place of a vector; so the graph refuses another rank before anything reads it.
     """
-    return tf.function(method).get_concrete_function(*inputs)
+
+    @functools.wraps(method)
+    def checked(*given: tf.Tensor) -> dict[str, tf.Tensor]:
+        return method(*(tf.ensure_shape(value, spec.shape) for value, spec in zip(given, inputs, strict=True)))
+
+    return tf.function(checked).get_concrete_function(*inputs)
