@@ -1,16 +1,21 @@
 """A small simulated shop that notebooks share: each part is made when it is first asked for, and then found."""
 
 import dataclasses
+import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
-from tfrs_shop.config import BehaviorConfig, Config, IntentConfig, TowerConfig, TrainingConfig
+from tfrs_shop.config import Config, IntentConfig, TowerConfig, TrainingConfig
+from tfrs_shop.errors import UserError
 
-PRODUCTS, USERS, DAYS, SEED = 240, 300, 30, 7
+PRODUCTS, USERS, DAYS, SEED = 500, 300, 30, 7
 
 
 @dataclasses.dataclass(frozen=True)
 class SmallShop:
-    """A shop of 300 users and 240 products over 30 days: raw files, data directory, run and bundle.
+    """A shop of 300 users and 500 products over 30 days: raw files, data directory, run and bundle.
 
     A minute or two for all of it. Delete the directory to make it anew, after an update of the package too.
 
@@ -35,12 +40,14 @@ class SmallShop:
         """Return the data directory, as of ``tfrs-shop preprocess``, with BERT's text vectors."""
         path = Path(self.directory) / "data"
         if not path.exists():
-            from pipelines.preprocess import run
-
             raw = self.raw()
             files = {"events": "events.csv.gz", "products": "products.jsonl.gz", "users": "users.csv.gz"}
             inputs = [word for name, file in files.items() for word in (f"--{name}", str(raw / file))]
-            run([*inputs, "--output", str(path), "--shards", "1"], _silent)
+            # A process of its own: inside of a notebook Beam writes scripts into the output.
+            command = [sys.executable, "-m", "pipelines.preprocess", *inputs, "--output", str(path), "--quiet"]
+            done = subprocess.run([*command, "--shards", "1"], capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise UserError(f"{path}: preprocessing failed: {done.stderr.strip()}")
         return path
 
     def run(self, name: str = "run", config: Config | None = None) -> Path:
@@ -69,21 +76,27 @@ class SmallShop:
         return path
 
 
-def small_config(towers: TowerConfig | None = None, behavior: BehaviorConfig | None = None) -> Config:
-    """Return settings that train on a small shop in seconds.
-
-    Args:
-        towers: other towers than narrow ones of all parts.
-        behavior: other settings of the behaviour head.
-    """
+def small_config(towers: TowerConfig | None = None) -> Config:
+    """Return settings that train on a small shop in seconds; `towers` if they shall not be narrow ones of all parts."""
     return Config(
         towers=towers or TowerConfig(width=32, layers=1, dropout=0.2, max_history=15),
-        behavior=behavior or BehaviorConfig(),
         intent=IntentConfig(steps=400),
         training=TrainingConfig(
             epochs=8, batch_size=32, learning_rate=4e-3, warmup_steps=10, average=0.9, log_every=1000
         ),
     )
+
+
+def quiet_notebook() -> None:
+    """Leave the start-up notes and tracing hints of TensorFlow out of a notebook's output; to be called first."""
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    # The kernel shows what C++ writes to file 2; Python's errors do not go there.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    import tfrs_shop  # noqa: F401  (before TensorFlow: it asks for Keras 2)
+
+    import tensorflow  # noqa: F401  (it sets the level of its logger when it is imported)  # isort: skip
+
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
 
 
 def _silent(line: str) -> None:
