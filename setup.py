@@ -8,7 +8,7 @@ HERE = Path(__file__).parent
 
 # Inside IPython, Beam 2.77 imports its pandas layer, which pandas 3 breaks.
 PANDAS = "pandas>=2.2,<3"
-NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4", "matplotlib>=3.8", "nbclient>=0.10", PANDAS]
+NOTEBOOKS = ["ipykernel>=6", "jupyterlab>=4", "matplotlib>=3.8", "nbclient>=0.10", "scikit-learn>=1.4", PANDAS]
 
 setup(
     name="tfrs-shop",
@@ -66,7 +66,6 @@ setup(
             "pytest-xdist>=3.6",
             "pytrec-eval-terrier>=0.5.6",
             "ruff>=0.8",
-            "scikit-learn>=1.4",
             "types-PyYAML",
             "uv>=0.5",
             "wheel",
