@@ -66,6 +66,7 @@ setup(
             "pytest-xdist>=3.6",
             "pytrec-eval-terrier>=0.5.6",
             "ruff>=0.8",
+            "scikit-learn>=1.4",
             "types-PyYAML",
             "uv>=0.5",
             "wheel",

@@ -201,6 +201,32 @@ QUESTIONS = (
         EXPLANATION,
     ),
     Question(
+        "Explain a score by words",
+        "What each word of the history's texts adds to one product's score, of the five events whose texts add most. "
+        "In bundles with a text encoder. More: [explain.md](explain.md).",
+        (
+            Signature(
+                "explain_words",
+                "For a stored user.",
+                {**USER, "product_id": "{third}"},
+                "explain --user {user} --product {third} --words",
+            ),
+            Signature(
+                "explain_words_for_history",
+                "After a history.",
+                {**HISTORY, "product_id": "{third}"},
+                f"explain {EVENTS} --product {{third}} --words",
+            ),
+        ),
+        {
+            "event_product_id": 'the events, those whose texts add most first; of a search `""`',
+            "event_title": "their titles; of a search its query",
+            "event_share": "what the text of each adds",
+            "word": "the words of each text: title, brand and category path",
+            "word_share": "what each word adds; they sum to the event's share",
+        },
+    ),
+    Question(
         "Put candidates in order",
         "The given products in the order in which the user would want them, such as another system's list. "
         'One that is unknown or not on sale comes last with score 0; one that is not on sale now has the id `""`.',
@@ -247,6 +273,20 @@ QUESTIONS = (
         FOUND,
     ),
     Question(
+        "Search, and say which words were asked for",
+        "The answer of `search`, with the titles cut into words, to be shown in bold. More: [search.md](search.md).",
+        (
+            Signature(
+                "search_explained", "The query alone.", {"query": "{query}"}, 'search --query "{query}" --highlight'
+            ),
+        ),
+        {
+            **FOUND,
+            "title_word": "the words of each title",
+            "title_word_weight": "0 for a word that the query did not ask for, else the more, the rarer it is",
+        },
+    ),
+    Question(
         "What a query is for",
         "Which category is meant, and is this browsing, comparing, buying, or for an accessory? A query without "
         "words gets what is usual. More: [behavior.md](behavior.md#query_intent).",
@@ -277,5 +317,26 @@ QUESTIONS = (
             Signature("user_profile_for_history", "Of a history.", HISTORY, f"profile {EVENTS}"),
         ),
         PROFILE,
+    ),
+    Question(
+        "What a page shows beside answers",
+        "Facts of products, what is remembered of a user, and some users to begin with, which the "
+        "[storefront](storefront.md) needs. The last two are left out of a bundle without users; they tell histories "
+        "to whoever reaches the port, as all questions about a user do.",
+        (
+            Signature("product_details", "Of a product.", {"product_id": "{first}"}, "details --products {first}"),
+            Signature("user_history", "Of a stored user.", USER, "history --user {user}"),
+            Signature("example_users", "Some users, drawn by a seed.", {"seed": 1}, "users --seed 1"),
+        ),
+        {
+            "title": "of the product or the event; of a search its query",
+            "category": "the whole path",
+            "brand": "its name",
+            "price": "-1 where it is not known",
+            "product_id": 'of the events, oldest first; of a search `""`',
+            "event_type": "of the events",
+            "user_id": "users",
+            "product_count": "how many products each has met",
+        },
     ),
 )

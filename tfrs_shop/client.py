@@ -158,6 +158,21 @@ class ShopClient:
         """Return the readable profile after a fresh history."""
         return self.row("user_profile_for_history", history_inputs(product_ids, event_types))
 
+    def product_details(self, product_ids: Sequence[str]) -> dict[str, list[Any]]:
+        """Return title, category, brand and price (-1: unknown) of products: a list by the name of the output."""
+        outputs: dict[str, list[Any]] = self.predict(
+            request_body("product_details", {"product_id": list(product_ids)})
+        )["outputs"]
+        return outputs
+
+    def user_history(self, user_id: str) -> dict[str, Any]:
+        """Return the events of a stored user, oldest first: the outputs of the signature, for one row."""
+        return self.row("user_history", {"user_id": [user_id]})
+
+    def example_users(self, seed: int = 0) -> dict[str, Any]:
+        """Return some stored users, drawn by `seed`: the outputs of the signature, for one row."""
+        return self.row("example_users", {"seed": [seed]})
+
     def similar(self, product_id: str) -> list[Answer]:
         """Return the products most like one."""
         return self.answers("similar", {"product_id": [product_id]})

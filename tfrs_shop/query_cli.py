@@ -217,6 +217,40 @@ def query_intent(
     _show_named(ShopClient(url, model).query_intent(query), as_json)
 
 
+@query_app.command("details")
+def query_details(
+    products: Annotated[str, typer.Option(help="Product ids, comma-separated.")],
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Show what the catalogue says of products: title, category, brand, price (-1 where it is not known)."""
+    found = ShopClient(url, model).product_details(_split(products))
+    _show_rows({"product_id": _split(products), **found}, as_json)
+
+
+@query_app.command("history")
+def query_history(
+    user: Annotated[str, typer.Option(help="The user id.")],
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Show the newest events of a stored user, oldest first."""
+    _show_rows(ShopClient(url, model).user_history(user), as_json)
+
+
+@query_app.command("users")
+def query_users(
+    seed: Annotated[int, typer.Option(help="Another seed draws others.")] = 0,
+    url: Url = "http://127.0.0.1:8501",
+    model: Model = "shop",
+    as_json: AsJson = False,
+) -> None:
+    """Show some stored users, to try things with."""
+    _show_rows(ShopClient(url, model).example_users(seed), as_json)
+
+
 @query_app.command("status")
 def query_status(url: Url = "http://127.0.0.1:8501", model: Model = "shop") -> None:
     """Show the versions of the model and their states."""
@@ -240,6 +274,17 @@ def _show(answers: Sequence[Answer], as_json: bool) -> None:
         title = answer.because_title if isinstance(answer, Explained) else ""
         because = f"  (because of {title})" if title else ""
         say(f"{place:3}  {answer.score:8.4f}  {answer.product_id:14}  {answer.title}{because}")
+
+
+def _show_rows(columns: dict[str, list[Any]], as_json: bool) -> None:
+    """Show outputs of equal length side by side; rows of empty texts are padding."""
+    if as_json:
+        say(json.dumps(columns, ensure_ascii=False, indent=2))
+        return
+    names = [name for name in columns if name != "title"] + ["title"] * ("title" in columns)
+    for row in zip(*(columns[name] for name in names), strict=True):
+        if any(value != "" for value in row):
+            say("  ".join(f"{value:<14}" if place < len(names) - 1 else str(value) for place, value in enumerate(row)))
 
 
 def _show_words(answer: dict[str, Any], as_json: bool) -> None:

@@ -23,7 +23,7 @@ CANDIDATES = 1_000
 # products, and the weight of their mean beside the query's own vector.
 FEEDBACK, FEEDBACK_WEIGHT = 5, 1.0
 # Of the chance that the query is about a product's category, as the intent head has learnt it from searches.
-INTENT_WEIGHT = 0.1
+INTENT_WEIGHT = 0.2
 # Reading the vectors of all products takes most of the time. Of more than so many products the candidates are found in
 # the directions in which vectors differ most, and scored exactly after that.
 LARGE, FIRST_WIDTH = 20_000, 128
