@@ -198,7 +198,7 @@ def first_value(port, query):
 
 
 def test_every_promise_names_a_test_that_exists():
-    page = (SERVING.parent / "docs" / "serving.md").read_text()
+    page = (SERVING.parent / "docs" / "promises.md").read_text()
     tests = "\n".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
     named = set(re.findall(r"`(test_[a-z0-9_]+)`", page))
     assert len(named) > 30

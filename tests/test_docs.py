@@ -119,7 +119,8 @@ def test_the_api_page_has_the_signatures_and_inputs_of_a_bundle(bundle: Path) ->
     described = {name: inputs_of(section) for name, section in SECTIONS.items()}
     there = {name: set(signature["inputs"]) for name, signature in inspect(bundle)["signatures"].items()}
     assert {name: described.get(name) for name in there} == there
-    assert set(described) == set(there)
+    # The bundle of the tests has no text vectors.
+    assert set(described) - set(there) == {"explain_words", "explain_words_for_history"}
 
 
 def test_the_api_page_names_every_output_of_a_bundle(bundle: Path) -> None:
