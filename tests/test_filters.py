@@ -222,4 +222,5 @@ def test_answers_that_the_clock_will_change_are_not_golden(trained, tmp_path) ->
     # What is told the time, and what asks for no time.
     timeless = {"explain", "explain_for_history", "user_profile", "user_profile_for_history"}
     timeless |= {"predict_behavior", "predict_behavior_for_user", "query_intent"}
+    timeless |= {"product_details", "user_history", "example_users"}
     assert names == {"recommend_filtered", "recommend_for_history_filtered"} | timeless
