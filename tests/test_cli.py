@@ -4,7 +4,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -26,13 +25,7 @@ def server(bundle):
     flags = ["--model_name=shop", f"--model_base_path={bundle.parent}", f"--rest_api_port={port}", "--port=0"]
     process = subprocess.Popen([sys.executable, "-m", "serving.model_server", *flags], stderr=subprocess.DEVNULL)
     client = ShopClient(f"127.0.0.1:{port}")
-    for _ in range(1800):
-        try:
-            if client.status()["model_version_status"][0]["state"] == "AVAILABLE":
-                break
-        except UserError:
-            pass
-        time.sleep(0.1)
+    client.wait_until_ready()
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     assert process.wait(30) == 0

@@ -44,8 +44,6 @@ def test_a_notebook_is_committed_with_its_outputs_and_short_cells(path: Path) ->
 
 @each_notebook
 def test_the_outputs_of_a_notebook_have_no_warnings_and_no_paths_of_a_machine(path: Path) -> None:
-    if path.stem == "01_train_and_serve":
-        pytest.skip("its outputs are of an older run, with TensorFlow's notes: execute it again")
     cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
     shown = [output for cell in cells for output in cell.outputs]
     assert not [output.text for output in shown if output.get("name") == "stderr"]

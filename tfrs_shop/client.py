@@ -3,6 +3,7 @@
 import dataclasses
 import http.client
 import json
+import time
 import urllib.parse
 from collections.abc import Sequence
 from typing import Any
@@ -248,6 +249,25 @@ class ShopClient:
             UserError: there is no server, or what answers is none.
         """
         return self._ask("POST", f"{self.path}:predict", json.dumps(body).encode("utf-8"))
+
+    def wait_until_ready(self, seconds: float = 300.0) -> None:
+        """Wait until a version of the model answers; a server that has just been started loads and warms one up first.
+
+        Raises:
+            UserError: none does within that many seconds.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                if any(version["state"] == "AVAILABLE" for version in self.status()["model_version_status"]):
+                    return
+            except UserError:
+                pass
+            if time.monotonic() > end:
+                raise UserError(
+                    f"{self.url}: the model was not ready within {seconds:.0f} s; the server's log says why."
+                )
+            time.sleep(0.3)
 
     def status(self) -> dict[str, Any]:
         """Return the versions of the model and their states."""

@@ -73,7 +73,7 @@ def demo(source: str, work: Path, say: Say) -> None:
     say(f"$ python -m serving.model_server {' '.join(flags)}")
     with _server(flags) as process:
         client = ShopClient(f"http://127.0.0.1:{port}")
-        _wait_until_ready(client)
+        client.wait_until_ready(READY_SECONDS)
         user, titles = _some_user(data)
         say(f"\nUser {user} last saw: {'; '.join(titles)}")
         body = request_body("serving_default", {"user_id": [user]})
@@ -145,16 +145,3 @@ def _server(flags: list[str]) -> Iterator["subprocess.Popen[bytes]"]:
             process.wait(30)
         except subprocess.TimeoutExpired:
             process.kill()
-
-
-def _wait_until_ready(client: ShopClient) -> None:
-    end = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            if any(version["state"] == "AVAILABLE" for version in client.status()["model_version_status"]):
-                return
-        except UserError:
-            pass
-        if time.monotonic() > end:
-            raise UserError(f"the server was not ready within {READY_SECONDS} s; its own lines above say why.")
-        time.sleep(0.3)
