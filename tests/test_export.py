@@ -13,6 +13,7 @@ from bundle_support import ask, user_row
 from tfrs_shop.errors import UserError
 from tfrs_shop.export import Serving, export, next_version
 from tfrs_shop.index import build_index, recall_of
+from tfrs_shop.model_card import model_card
 from tfrs_shop.schema import BOUGHT
 
 
@@ -250,6 +251,30 @@ def test_the_next_export_is_the_next_version(trained, tmp_path) -> None:
     assert about["index"]["recall@10"] >= 0.98
     answer = tf.saved_model.load(str(second)).signatures["recommend"](user_id=tf.constant(["nobody"]))
     assert answer["product_id"].shape == (1, 200)
+
+
+def test_a_model_card_tells_what_the_bundle_was_made_of(bundle, trained, signatures) -> None:
+    _, data = trained
+    card = (bundle / "assets.extra" / "model_card.md").read_text()
+    assert all(f"`{name}`" in card for name in signatures if name != "keep")
+    counts = data.catalogue.train_count[1:]
+    assert f"| products | {len(counts)} |" in card
+    assert f"| products with training events | {(counts > 0).sum()} |" in card
+    assert f"{len(data.users()['user_id'])} users' histories are in the bundle" in card
+    assert "| text encoder | none |" in card
+    assert "| recall@10, validation |" not in card
+    listed = json.loads((bundle / "assets.extra" / "files.json").read_text())
+    assert "model_card.md" in json.dumps(listed)
+
+
+def test_the_card_has_the_runs_metrics_where_they_are_known(trained) -> None:
+    model, data = trained
+    about = {"index": {"kind": "scann", "recall@10": 0.99}, "serving": {"k": 5, "exclude": "none"}}
+    card = model_card(model, data, about, ["recommend"], {"loss": 3.0, "val_recall@10": 0.25})
+    assert "| recall@10, validation | 0.2500 |" in card
+    assert "| recall@10 of the index `scann` against exact search | 0.9900 |" in card
+    assert "Answers may hold what the user has bought already." in card
+    assert "width: 32" in card
 
 
 def test_a_bundle_is_loaded_where_tfrs_shop_is_not(bundle) -> None:

@@ -175,8 +175,8 @@ def export(
     from tfrs_shop.run import load_run
 
     tell = progress(quiet, json_file)
-    model, shop_data, _ = load_run(run, data)
-    version = run_export(model, shop_data, output, index, Serving(k, exclude), tell)
+    model, shop_data, info = load_run(run, data)
+    version = run_export(model, shop_data, output, index, Serving(k, exclude), tell, info.metrics)
     write_result(json_file, _about_bundle(version))
 
 

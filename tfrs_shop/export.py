@@ -23,6 +23,7 @@ from tfrs_shop.dataset import ShopData
 from tfrs_shop.errors import UserError
 from tfrs_shop.index import build_index
 from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.model_card import CARD_NAME, model_card
 from tfrs_shop.served.question import Samples
 from tfrs_shop.served.questions import Questions
 from tfrs_shop.served.shop import ServedShop, Serving
@@ -37,7 +38,13 @@ WARM_UP_USERS = 3
 
 
 def export(
-    model: ShopModel, data: ShopData, output: str | Path, index: str, serving: Serving, say: Say = print
+    model: ShopModel,
+    data: ShopData,
+    output: str | Path,
+    index: str,
+    serving: Serving,
+    say: Say = print,
+    validation: dict[str, float] | None = None,
 ) -> Path:
     """Write the next version below `output`, and return its directory.
 
@@ -48,6 +55,7 @@ def export(
         index: a kind of `tfrs_shop.index.build_index`.
         serving: what the answers are like.
         say: takes one line of progress.
+        validation: metrics of the run on its validation split, for the model card.
 
     Raises:
         UserError: the index cannot be built, or `output` cannot be written.
@@ -92,7 +100,10 @@ def export(
             "serving": dataclasses.asdict(serving),
             "products": data.catalogue.size,
             "users": len(user_ids),
+            "validation": validation or {},
         }
+        card = model_card(model, data, about, signatures, validation or {})
+        (extra / CARD_NAME).write_text(card, encoding="utf-8")
         (extra / "bundle.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         write_file_list(staging)
     say(f"Wrote {output / str(version)}: index {index}, recall@10 {recall:.4f} against exact search.")

@@ -47,7 +47,9 @@ def refresh(bundle: str | Path, arguments: Sequence[str], output: str | Path, sa
         model, data = load_source(bundle, directory)
         new = int((data.catalogue.embedding[1:] == 0).sum())
         say(f"{data.catalogue.size:,} products, {new:,} of which the model was not trained on.")
-        return export(model, data, output, index, serving, say)
+        # The weights are the same, so what they were measured at holds on.
+        validation = read_json(bundle, "bundle.json").get("validation", {})
+        return export(model, data, output, index, serving, say, validation)
 
 
 def _settings(bundle: Path) -> tuple[str, Serving]:
