@@ -243,7 +243,7 @@ def latency(work: Path, data: Path) -> dict[str, Any]:
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def search(query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return text.best(query, allowed, 20)
+        return text.best(query, text.terms(query), allowed, 20)
 
     with gzip.open(data / "amazon_esci" / "queries.csv.gz", "rt", encoding="utf-8") as stream:
         queries = [row["query"] for row in csv.DictReader(stream)]

@@ -269,9 +269,34 @@ def test_a_large_catalogue_is_answered_as_a_small_one(trained, monkeypatch) -> N
     model, data = trained
     everything = tf.constant([[False] + [True] * data.catalogue.size])
     queries = tf.constant([data.catalogue.title[3], b"black bag", b"waterproof jakcet"])
-    wanted = text_search.TextSearch(data, data.lexicon, None, model.search).best(queries, everything, 20)
+
+    def best():
+        search = text_search.TextSearch(data, data.lexicon, None, model.search)
+        return search.best(queries, search.terms(queries), everything, 20)
+
+    wanted = best()
     monkeypatch.setattr(text_search, "LARGE", 100)
     monkeypatch.setattr(text_search, "FIRST_WIDTH", 32)
-    found = text_search.TextSearch(data, data.lexicon, None, model.search).best(queries, everything, 20)
+    found = best()
     np.testing.assert_array_equal(found[1], wanted[1])
     np.testing.assert_allclose(found[0], wanted[0], atol=1e-5)
+
+
+def test_a_products_category_counts_by_its_chance_to_be_what_the_query_is_about(trained) -> None:
+    from tfrs_shop.model.intent_head import query_pieces
+    from tfrs_shop.served import text_search
+
+    model, data = trained
+    everything = tf.constant([[False] + [True] * data.catalogue.size])
+    query = tf.constant([b"black bag"])
+    assert model.intent_head.knows == (True, True)
+
+    def scores(intent) -> np.ndarray:
+        search = text_search.TextSearch(data, data.lexicon, None, model.search, intent)
+        found, products = search.best(query, search.terms(query), everything, data.catalogue.size)
+        return found.numpy()[0][np.argsort(products.numpy()[0])]
+
+    chance = tf.nn.softmax(model.intent_head(query_pieces(query))[0]).numpy()[0]
+    leaf = model.leaf_category.numpy()[1:]
+    assert (leaf > 0).all()
+    np.testing.assert_allclose(scores(model.intent_head) - scores(None), 0.2 * chance[leaf - 1], atol=1e-5)

@@ -107,11 +107,10 @@ class Explain(tf.Module):
             for values in (rows["history_product"], rows["history_query"], because)
         )
         shown = tf.gather(kinds, order, batch_dims=1) > 0
-        products = tf.where(shown, products, 0)
-        searched = tf.gather(self.shop.query_texts, tf.where(shown, queries, 0))
+        products, queries = tf.where(shown, products, 0), tf.where(shown, queries, 0)
         return {
             "because_product_id": tf.gather(self.shop.product_ids, products),
-            "because_title": tf.where(products > 0, tf.gather(self.shop.titles, products), searched),
+            "because_title": self.shop.event_titles(products, queries),
             "because_share": shares,
         }
 

@@ -119,11 +119,7 @@ class ExplainWords(tf.Module):
         shape = tf.concat([tf.shape(place), tf.cast(words.bounding_shape()[1:], tf.int32)], 0)
         return {
             "event_product_id": tf.gather(shop.product_ids, chosen["product"]),
-            "event_title": tf.where(
-                chosen["product"] > 0,
-                tf.gather(shop.titles, chosen["product"]),
-                tf.gather(shop.query_texts, chosen["query"]),
-            ),
+            "event_title": shop.event_titles(chosen["product"], chosen["query"]),
             "event_share": tf.where(shown, best, 0.0),
             "word": tf.reshape(words.to_tensor(b""), shape),
             "word_share": tf.reshape(words.with_values(share).to_tensor(0.0), shape),

@@ -87,9 +87,7 @@ class Facts(tf.Module):
         return {
             "product_id": tf.gather(self.shop.product_ids, products),
             "event_type": tf.gather(names, rows["history_event_type"]),
-            "title": tf.where(
-                products > 0, tf.gather(self.shop.titles, products), tf.gather(self.shop.query_texts, queries)
-            ),
+            "title": self.shop.event_titles(products, queries),
         }
 
     def example_users(self, seed: tf.Tensor) -> Answer:

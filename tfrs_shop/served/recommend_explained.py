@@ -74,11 +74,10 @@ class RecommendExplained(tf.Module):
             tf.where(shown, tf.gather(rows[name], place, batch_dims=1), 0)
             for name in ("history_product", "history_query")
         )
-        queries = tf.gather(shop.query_texts, searched)
         return {
             **shop.answer(scores, products),
             "because_product_id": tf.gather(shop.product_ids, because),
-            "because_title": tf.where(because > 0, tf.gather(shop.titles, because), queries),
+            "because_title": shop.event_titles(because, searched),
         }
 
     def _added(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tf.Tensor:

@@ -4,6 +4,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrs_shop.served.lexicon import QueryTerms
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import clock
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
@@ -54,7 +55,8 @@ class Search(tf.Module):
             ``product_id``, ``title`` ``[batch, k]`` string and ``score`` ``[batch, k]`` float32: how well the product's
             words and meaning fit, to be compared within one answer only.
         """
-        return self.once.value(query)
+        answer: Answer = self.once.value(query)[0]
+        return answer
 
     def search_for_history(
         self, query: tf.Tensor, history_product_id: tf.Tensor, history_event_type: tf.Tensor
@@ -67,7 +69,8 @@ class Search(tf.Module):
         """
         shop = self.shop
         rows, _, _ = shop.fresh(history_product_id, history_event_type)
-        scores, products = self._best(query, min(shop.retrieval.products, max(shop.retrieval.k, REORDERED)))
+        most = min(shop.retrieval.products, max(shop.retrieval.k, REORDERED))
+        scores, products = self._best(query, self.text.terms(query), most)
         logits = tf.einsum("bd,bnd->bn", shop.query(rows), tf.gather(shop.vectors, products))
         found = tf.cast(products > 0, tf.float32)
         count = tf.maximum(tf.reduce_sum(found, 1, keepdims=True), 1.0)
@@ -88,12 +91,13 @@ class Search(tf.Module):
         everything = tf.ones([1, self.shop.retrieval.products + 1], tf.bool)
         # Product 0 is none.
         everything &= tf.range(self.shop.retrieval.products + 1)[None] > 0
-        return self.text.best(query, everything, self.shop.retrieval.products)[1]
+        return self.text.best(query, self.text.terms(query), everything, self.shop.retrieval.products)[1]
 
-    def _searched(self, query: tf.Tensor) -> Answer:
-        return self.shop.answer(*self._best(query, self.shop.retrieval.k))
+    def _searched(self, query: tf.Tensor) -> tuple[Answer, QueryTerms]:
+        terms = self.text.terms(query)
+        return self.shop.answer(*self._best(query, terms, self.shop.retrieval.k)), terms
 
-    def _best(self, query: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def _best(self, query: tf.Tensor, terms: QueryTerms, most: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the scores and the products ``[batch, most]``, best first; 0 and 0 for "no more"."""
         everything = tf.range(self.shop.retrieval.products + 1)[None]
-        return self.text.best(query, self.shop.filter.on_sale(clock()[None], everything), most)
+        return self.text.best(query, terms, self.shop.filter.on_sale(clock()[None], everything), most)

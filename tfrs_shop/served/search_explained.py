@@ -8,7 +8,6 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_shop.served.lookup import named
-from tfrs_shop.served.query_forms import cleaned
 from tfrs_shop.served.question import STRINGS, Requests, Samples
 from tfrs_shop.served.search import Search
 from tfrs_shop.served.shop import Answer
@@ -45,8 +44,7 @@ class SearchExplained(tf.Module):
             more, the fewer products have it; less for a word that is only near to what was typed. A product that is
             found by its meaning, its brand or its category alone has no such word.
         """
-        answer = self.search.search(query)
-        terms = self.search.text.lexicon.query(cleaned(query))
+        answer, terms = self.search.once.value(query)
         title = answer["title"]
         words = tf.strings.split(tf.reshape(title, [-1]))
         row = tf.cast(words.value_rowids(), tf.int32) // tf.shape(title)[1]

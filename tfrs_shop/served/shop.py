@@ -220,6 +220,10 @@ class ServedShop(tf.Module):
         repeats = layer(history, rows["history_event_type"])[:, -1] if layer is not None else None
         return self.next_once.value(self.query(rows), history, repeats, known, limits, count=count, besides=besides)
 
+    def event_titles(self, products: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
+        """Return the titles of events by their products and queries, int32, 0 for none: of a search it is its query."""
+        return tf.where(products > 0, tf.gather(self.titles, products), tf.gather(self.query_texts, queries))
+
     def answer(self, scores: tf.Tensor, products: tf.Tensor) -> Answer:
         """Return the ids, scores and titles of products ``[batch, k]``, 0 for "no more"."""
         return {

@@ -80,18 +80,22 @@ class TextSearch(tf.Module):
                 self.projection = tf.constant(projection)
                 self.first_vectors = tf.Variable(vectors @ projection, trainable=False, name="first_vectors")
 
-    def best(self, queries: tf.Tensor, allowed: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def terms(self, queries: tf.Tensor) -> QueryTerms:
+        """Return what the catalogue knows of the words of raw ``queries`` ``[batch]``."""
+        return self.lexicon.query(cleaned(queries))
+
+    def best(self, queries: tf.Tensor, terms: QueryTerms, allowed: tf.Tensor, most: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the scores and the products ``[batch, most]`` for raw ``queries`` ``[batch]``, best first.
 
         The score is 0 and the product 0 for "no more", and where a query has no words.
 
         Args:
             queries: as they were typed.
+            terms: of them.
             allowed: ``[1, products + 1]`` bool, what may be answered.
             most: at most the number of products.
         """
         text = cleaned(queries)
-        terms = self.lexicon.query(text)
         lexical = self.lexicon.scores(terms)
         if self.encoder is None and self.tower is None:
             scores, products = tf.math.top_k(tf.where(allowed & (lexical > 0.0), lexical, OUT), most)
