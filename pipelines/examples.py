@@ -10,9 +10,10 @@ every position. Windows overlap by one event, so that every event is the label o
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pipelines.habits import habits
 from pipelines.sessions import purchase_follows
 from tfrs_shop.schema import is_target_type
 from tfrs_shop.text.behavior import behavior_text
@@ -83,10 +84,17 @@ def user_examples(
     # A training example must not tell of a purchase that is held out; what is held out may tell all.
     follows = purchase_follows(events, train_end)
     for start, target in training_windows(events[:train_end], rule):
+        # Nothing is learnt from habits, so that no training example need carry them.
         yield "train", example(user_id, events, start, target, profile, follows)
     follows = purchase_follows(events, len(events)) if held_out else []
     for split, target in held_out:
-        yield split, example(user_id, events, max(0, target - rule.max_history), target, profile, follows)
+        start, known = max(0, target - rule.max_history), target_events(events[:target], rule)
+        yield split, example(user_id, events, start, target, profile, follows, habits(known))
+
+
+def target_events(events: Sequence[dict[str, Any]], rule: SplitRule) -> list[dict[str, Any]]:
+    """Return those of `events` that could have been a target."""
+    return [event for event in events if rule.is_target(event)]
 
 
 def training_windows(events: Sequence[dict[str, Any]], rule: SplitRule) -> Iterator[tuple[int, int]]:
@@ -112,15 +120,17 @@ def example(
     target: int,
     profile: dict[str, Any],
     follows: Sequence[int],
+    usual: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return the example that asks for ``events[target]`` after ``events[start:target]``.
 
     Args:
         follows: of `purchase_follows`, for all events before the target at least.
+        usual: of `habits`, of all events before the target.
     """
     asked = events[target]
     return {
-        **user_record(user_id, events[:target], target - start, profile),
+        **user_record(user_id, events[:target], target - start, profile, usual or {}),
         "history_offset": start,
         "history_purchase_follows": follows[start:target],
         "target_product_id": asked["product_id"],
@@ -133,10 +143,13 @@ def example(
     }
 
 
-def user_record(user_id: str, events: Sequence[dict[str, Any]], length: int, profile: dict[str, Any]) -> dict[str, Any]:
+def user_record(
+    user_id: str, events: Sequence[dict[str, Any]], length: int, profile: dict[str, Any], usual: Mapping[str, float]
+) -> dict[str, Any]:
     """Return what is known of a user after `events`: the record of ``users/``, and an example's first half.
 
-    The history is the last `length` events; of the older ones only their products are named, once each.
+    The history is the last `length` events; of the older ones only their products are named, once each. `usual` is of
+    `habits`.
     """
     start = max(0, len(events) - length)
     history = events[start:]
@@ -145,6 +158,8 @@ def user_record(user_id: str, events: Sequence[dict[str, Any]], length: int, pro
     return {
         "user_id": user_id,
         "older_product_id": [product for product in older if product and product not in shown],
+        "usual_product_id": list(usual),
+        "usual_weight": list(usual.values()),
         "history_product_id": [event["product_id"] for event in history],
         "history_event_type": [event["event_type"] for event in history],
         "history_timestamp": [event["timestamp"] for event in history],

@@ -7,7 +7,8 @@ without events (the rule of web analytics); where it has no time either, the res
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-GAP = 30 * 60 * 1000  # ms
+from tfrs_shop.schema import SESSION_GAP
+
 PURCHASE = "purchase"
 UNKNOWN, NO, YES = -1, 0, 1
 
@@ -25,7 +26,7 @@ def _keys(events: Sequence[dict[str, Any]]) -> Iterator[Hashable]:
             continue
         now = event["timestamp"]
         if now is not None:
-            number += before is not None and now - before > GAP
+            number += before is not None and now - before > SESSION_GAP
             before = now
         yield number
 

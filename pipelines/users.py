@@ -8,7 +8,8 @@ import apache_beam as beam
 from apache_beam.pvalue import TaggedOutput
 
 from pipelines.complements import baskets, complements
-from pipelines.examples import BY_TIME, EVERYTHING, SplitRule, split_events, user_examples, user_record
+from pipelines.examples import BY_TIME, EVERYTHING, SplitRule, split_events, target_events, user_examples, user_record
+from pipelines.habits import habits
 from pipelines.parse import EVENT_COLUMNS
 from pipelines.transitions import transitions
 from tfrs_shop.features import Feature
@@ -73,7 +74,8 @@ class MakeExamples(beam.DoFn):
                 yield from user_examples(user_id, events, rule, profile)
             train_end, _ = split_events(events, rule)
             yield from self._counts(events[:train_end], rule)
-        yield TaggedOutput("users", user_record(user_id, events, rule.max_history, profile))
+        usual = habits(target_events(events, rule))
+        yield TaggedOutput("users", user_record(user_id, events, rule.max_history, profile, usual))
 
     def _order(self, event: tuple[Any, ...]) -> tuple[Any, ...]:
         position = -1 if event[_POSITION] is None else event[_POSITION]

@@ -25,7 +25,11 @@ def user_row(data, place: int) -> dict[str, tf.Tensor]:
         found = list(users[name][place])[-LENGTH:]
         return tf.constant([[missing] * (LENGTH - len(found)) + found], dtype)
 
+    usual = [data.values["product_id"].index(value) + 1 for value in users["usual_product_id"][place]]
+    weights = np.array(users["usual_weight"][place], np.float32)
     return {
+        "usual_product": tf.constant([usual], tf.int32),
+        "usual_share": tf.constant([weights / weights.sum() if usual else weights], tf.float32),
         "history_product": tf.constant([indices("history_product_id", "product_id")]),
         "history_event_type": tf.constant([indices("history_event_type", "event_type")]),
         "history_query": tf.constant([indices("history_query", "query")]),

@@ -115,6 +115,8 @@ def test_an_example_is_what_was_known_and_what_followed(output):
         # The purchase names no session: it is not of session S.
         "history_purchase_follows": [1, 1, 0],
         "older_product_id": [],
+        "usual_product_id": ["P2", "P1"],
+        "usual_weight": [1.0, pytest.approx(0.9)],
         "behavior_text": "Green Tea. tea. Tom & Jerry Mug",
         "profile_age": 34.0,
         "profile_age_bucket": "31..37.1",

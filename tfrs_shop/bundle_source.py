@@ -48,6 +48,7 @@ def write_source(extra: Path, model: ShopModel, data: ShopData) -> None:
     ids[catalogue.embedding] = catalogue.product_id
     about = {
         "transition_weight": model.transition_weight,
+        "habit_weight": model.habit_weight,
         "text_mean": catalogue.text_mean,
         # By row of the id embedding, from 1; "" for a product that is no longer in the catalogue.
         "product_ids": [value.decode("utf-8") for value in ids[1:]],
@@ -90,6 +91,7 @@ def load_source(bundle: Path, directory: Path) -> tuple[ShopModel, ShopData]:
         data = dataclasses.replace(data, catalogue=catalogue)
         model = ShopModel(data, load_yaml(Config, source / "config.yaml"))
         model.transition_weight = about["transition_weight"]
+        model.habit_weight = about.get("habit_weight", 0.0)
         model.search = SearchWeights.load(source / SEARCH_NAME)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{source}: is damaged ({error}); export the bundle again.") from None

@@ -163,19 +163,26 @@ def export(
     output: Annotated[Path, typer.Option(metavar="MODELS/shop", help="The model's directory; a version is added.")],
     index: Annotated[str, typer.Option(help="scann, brute_force, partitioned[_bfloat16|_int8].")] = "scann",
     k: Annotated[int, typer.Option(help="Products of an answer.")] = 20,
-    exclude: Annotated[str, typer.Option(help="Leave out of answers what the user: bought, seen or none.")] = "bought",
+    exclude: Annotated[
+        str,
+        typer.Option(
+            help="Leave out what the user has: bought, seen or none; auto: bought, unless that is bought again."
+        ),
+    ] = "auto",
     data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where its data is now, if it was moved.")] = None,
     quiet: Quiet = False,
     json_file: JsonFile = None,
 ) -> None:
     """Write the next version of the bundle that TensorFlow Serving loads."""
     _quiet_tensorflow()
-    from tfrs_shop.export import Serving
+    from tfrs_shop.export import Serving, usual_exclusion
     from tfrs_shop.export import export as run_export
     from tfrs_shop.run import load_run
 
     tell = progress(quiet, json_file)
     model, shop_data, info = load_run(run, data)
+    if exclude == "auto":
+        exclude = usual_exclusion(info)
     version = run_export(model, shop_data, output, index, Serving(k, exclude), tell, info.metrics)
     write_result(json_file, _about_bundle(version))
 

@@ -203,6 +203,21 @@ class TransitionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HabitConfig:
+    """What a user comes back to, mixed with the scores where a session begins.
+
+    Attributes:
+        weight: of habits in the mixture, 0 turns them off; ``null``: the best on the validation split.
+    """
+
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and not 0.0 <= self.weight < 1.0:
+            raise ValueError(f"habits: weight {self.weight} must be at least 0 and below 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """How the model is trained.
 
@@ -259,6 +274,7 @@ class Config:
     behavior: BehaviorConfig = dataclasses.field(default_factory=BehaviorConfig)
     intent: IntentConfig = dataclasses.field(default_factory=IntentConfig)
     transitions: TransitionConfig = dataclasses.field(default_factory=TransitionConfig)
+    habits: HabitConfig = dataclasses.field(default_factory=HabitConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)
 

@@ -20,9 +20,10 @@ from tfrs_shop.catalogue import Catalogue, bucket_edges, build_catalogue
 from tfrs_shop.edges import Edges, build_edges
 from tfrs_shop.errors import UserError
 from tfrs_shop.features import Feature, parsing_spec
+from tfrs_shop.habits import usual
 from tfrs_shop.lexicon import Lexicon, build_lexicon
 from tfrs_shop.manifest import Manifest, load_manifest
-from tfrs_shop.schema import is_target_type
+from tfrs_shop.schema import SESSION_GAP, is_target_type
 from tfrs_shop.ties import shuffled_ties
 
 PARSE_BATCH = 1024
@@ -106,7 +107,8 @@ class ShopData:
             ``[batch, length]`` int64 milliseconds, -1 where it is not known; ``history_rating`` is
             ``[batch, length]`` float32, NaN where there is none; ``history_purchase_follows`` is as of
             `training_windows`, ``[batch, length]``; ``seen_product`` is
-            ``[batch, seen]`` int32, all products of the user's events, right-padded with 0; ``label``,
+            ``[batch, seen]`` int32, all products of the user's events, right-padded with 0; ``usual_product`` int32 and
+            ``usual_share`` float32, ``[batch, some]``, are as of ``tfrs_shop.habits.Usual``; ``label``,
             ``label_event_type`` ``[batch]`` int32 and ``label_rating`` ``[batch]`` float32 are of the target;
             ``profile`` is ``[batch, attributes]`` int32; ``user_id`` ``[batch]`` string.
         """
@@ -118,7 +120,9 @@ class ShopData:
             kinds = tables["event_type"].lookup(batch["history_event_type"])
             batch = shuffled_ties(batch, tf.gather(tf.constant(target_types), kinds))
             found = _evaluation_rows(batch, tables, self.profile_codes(batch), length)
-            return {**found, "tied": batch["tied"], "drawn_back": batch["drawn_back"]}
+            # A drawn target was an event before the target, and may be among the habits.
+            share = tf.where(batch["tied"][:, None], 0.0, found["usual_share"])
+            return {**found, "usual_share": share, "tied": batch["tied"], "drawn_back": batch["drawn_back"]}
 
         parsed = read_records(self.directory, self.manifest, split, batch_size)
         return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
@@ -282,9 +286,35 @@ def _evaluation_rows(
         "history_purchase_follows": _purchase_follows(batch, length),
         **_looked_up_target(batch, tables),
         "seen_product": tf.concat([history["history_product"], older], 1).to_tensor(0),
+        **_usual(batch, tables),
         "profile": profile,
         "user_id": batch["user_id"],
     }
+
+
+def _usual(batch: dict[str, Any], tables: dict[str, Any]) -> dict[str, tf.Tensor]:
+    """Return what users are used to, where the target begins a session."""
+    if "usual_product_id" not in batch:  # of an older data directory
+        none = tf.zeros([tf.shape(batch["user_id"])[0], 0])
+        return {"usual_product": tf.cast(none, tf.int32), "usual_share": none}
+    found = usual(tf.cast(tables["product_id"].lookup(batch["usual_product_id"]), tf.int32), batch["usual_weight"])
+    return {
+        "usual_product": found.product,
+        "usual_share": tf.where(begins_session(batch)[:, None], found.share, 0.0),
+    }
+
+
+def begins_session(batch: dict[str, Any]) -> tf.Tensor:
+    """Return ``[batch]`` bool: whether the target of an example is of another session than the event before it.
+
+    It is not where neither a session id nor a time can tell, as in ``pipelines/sessions.py``.
+    """
+    session = left_padded(batch["history_session_id"], 1, "")[:, 0]
+    before = left_padded(batch["history_timestamp"], 1, -1)[:, 0]
+    named = (session != "") | (batch["target_session_id"] != "")
+    timed = (before >= 0) & (batch["target_timestamp"] >= 0)
+    later = timed & (batch["target_timestamp"] - before > SESSION_GAP)
+    return tf.where(named, session != batch["target_session_id"], later)
 
 
 def _purchase_follows(batch: dict[str, Any], length: Any) -> tf.Tensor:

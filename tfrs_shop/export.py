@@ -24,6 +24,7 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.index import build_index
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model_card import CARD_NAME, model_card
+from tfrs_shop.run import RunInfo
 from tfrs_shop.served.question import Samples
 from tfrs_shop.served.questions import Questions
 from tfrs_shop.served.shop import ServedShop, Serving
@@ -34,6 +35,8 @@ BUNDLE_VERSION = 1
 EXTRA = "assets.extra"
 MODEL_NAME = "shop"
 EXCLUSIONS = ("bought", "seen", "none")
+# Where a larger share of what is bought was bought before, what is bought stays in the answers.
+BOUGHT_AGAIN = 0.05
 WARM_UP_USERS = 3
 
 
@@ -108,6 +111,11 @@ def export(
         write_file_list(staging)
     say(f"Wrote {output / str(version)}: index {index}, recall@10 {recall:.4f} against exact search.")
     return output / str(version)
+
+
+def usual_exclusion(info: RunInfo) -> str:
+    """Return what answers leave out where nobody says: what the user bought, unless it is bought again in this shop."""
+    return "none" if info.bought_again > BOUGHT_AGAIN else "bought"
 
 
 def sample_queries(shop: ServedShop, user_ids: list[bytes], vectors: np.ndarray, most: int = 512) -> np.ndarray:

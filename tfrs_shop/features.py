@@ -60,6 +60,10 @@ USER_FEATURES = (
     *HISTORY_FEATURES,
     # Products of still older events, which the history does not show: to tell what was seen before, not to learn from.
     Feature("older_product_id", "string", 0, "product_id", "product_id"),
+    # What the user comes back to, over all earlier sessions, and how much each weighs; see pipelines/habits.py. None in
+    # training examples.
+    Feature("usual_product_id", "string", 0, "product_id", "product_id"),
+    Feature("usual_weight", "float32", 0, "product_id"),
     Feature("behavior_text", "string", 1, "title", tower="query"),
 )
 EXAMPLE_FEATURES = (

@@ -118,4 +118,6 @@ def _limits(model: ShopModel, data: ShopData, about: dict[str, Any]) -> list[str
         found.append("The text encoder was trained on English: other languages are searched by their words alone.")
     if model.transition_weight:
         found.append(f"The transition graph has a weight of {model.transition_weight:g}; refresh it as habits change.")
+    if model.habit_weight:
+        found.append(f"What a shopper comes back to has a weight of {model.habit_weight:g} where a session begins.")
     return found

@@ -53,6 +53,8 @@ class RunInfo:
         metrics: validation metrics of that epoch.
         seconds: of training, all attempts together.
         transition_weight: of the transition graph in the mixture.
+        habit_weight: of habits in the mixture.
+        bought_again: share of bought validation targets, of those that begin a session, that were bought before.
         vocabulary_sizes: name to its number of values, to tell of a vocabulary that is another.
     """
 
@@ -63,6 +65,8 @@ class RunInfo:
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     transition_weight: float = 0.0
+    habit_weight: float = 0.0
+    bought_again: float = 0.0
     vocabulary_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
@@ -207,7 +211,7 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     model = ShopModel(data, load_yaml(Config, directory / "config.yaml"))
     build(model, data)
     restore_best(model, directory, info.best_epoch)
-    model.transition_weight = info.transition_weight
+    model.transition_weight, model.habit_weight = info.transition_weight, info.habit_weight
     model.search = SearchWeights.load(directory / SEARCH_NAME)
     return model, data, info
 

@@ -12,6 +12,7 @@ from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.edges import EdgeScorer, mix
 from tfrs_shop.errors import UserError
+from tfrs_shop.habits import Usual
 from tfrs_shop.model.behavior_head import Behavior, BehaviorHead, behavior_tasks
 from tfrs_shop.model.intent_head import IntentHead
 from tfrs_shop.model.product_tower import ProductTower
@@ -53,6 +54,7 @@ class ShopModel(tfrs.Model):
         # In a plain object, so that Keras does not save the catalogue with the weights.
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
+        self.habit_weight = config.habits.weight or 0.0
         # What was learnt from search events; trained apart, and kept in a file of its own.
         self.search: SearchWeights | None = None
         self.text = TunedText(data, config.text, name="text") if config.text.tuning != "frozen" else None
@@ -218,11 +220,16 @@ class ShopModel(tfrs.Model):
     ) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32: the log of each product's chance to be the next, as it is served.
 
-        It is the model's softmax, mixed with the transition graph where that has a weight; -inf for no product.
-        Where the ``last_queries`` are known already they may be given.
+        It is the model's softmax, mixed with the transition graph and with the user's habits where they have a weight;
+        -inf for no product. Where the ``last_queries`` are known already they may be given.
         """
         log_chance, follows = self.parts_of_scores(vectors, rows, queries)
-        return mix(log_chance, follows, self.transition_weight) if self.transition_weight else log_chance
+        if self.transition_weight:
+            log_chance = mix(log_chance, follows, self.transition_weight)
+        if self.habit_weight:
+            usual = Usual(rows["usual_product"], rows["usual_share"])
+            log_chance = usual.mixed(log_chance, usual.of_all(self.products), self.habit_weight)
+        return log_chance
 
     def parts_of_scores(
         self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], queries: tf.Tensor | None = None

@@ -23,6 +23,8 @@ from tfrs_shop.served.tracing import Plain, traced
 # Points on the line. Near its start a little of an event changes much, as the layers' norms see only directions: the
 # points are denser there.
 POINTS, DENSITY = 64, 3
+# Rows of `read_rows` that are of a user, and not of each event.
+PER_USER = ("profile", "usual_product", "usual_share")
 OF_QUERY = ("history", "behavior_text", "profile", "repeats", "transitions")
 
 
@@ -158,10 +160,11 @@ class Explain(tf.Module):
 
 
 def read_rows(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-    """Return what the query tower reads of `rows`, stored or fresh, by the same names: times may be unknown."""
+    """Return what the model reads of `rows`, stored or fresh, by the same names: times may be unknown."""
     unknown = -tf.ones_like(rows["history_product"], tf.int64)
-    names = ("history_product", "history_event_type", "history_query", "profile")
-    return {**{name: rows[name] for name in names}, "history_timestamp": rows.get("history_timestamp", unknown)}
+    names = ("history_product", "history_event_type", "history_query", *PER_USER)
+    known = {name: rows[name] for name in names if name in rows}
+    return {**known, "history_timestamp": rows.get("history_timestamp", unknown)}
 
 
 def points() -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_shop.served.explain import after_the_towers, read_rows
+from tfrs_shop.habits import Usual
+from tfrs_shop.served.explain import PER_USER, after_the_towers, read_rows
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
@@ -45,8 +46,9 @@ class RecommendExplained(tf.Module):
 
         Returns:
             As `Recommend.recommend`, and ``because_product_id``, ``because_title`` ``[batch, k]`` string: what the
-            product is recommended for. A reason that is a search has the product id "" and its query as the title; both
-            are "" where nothing in the history speaks for the product, as for an unknown user.
+            product is recommended for; it is the product itself where the user comes back to it. A reason that is a
+            search has the product id "" and its query as the title; both are "" where nothing in the history speaks for
+            the product, as for an unknown user.
         """
         rows, user = self.shop.stored(user_id)
         limits = self.shop.filter.no_limits(tf.shape(user)[0], self.shop.own_of_user(user))
@@ -74,11 +76,19 @@ class RecommendExplained(tf.Module):
             tf.where(shown, tf.gather(rows[name], place, batch_dims=1), 0)
             for name in ("history_product", "history_query")
         )
+        if shop.users.habits:
+            habit = self._by_habit(rows, scores, products)
+            because = tf.where(habit > tf.maximum(tf.reduce_max(adds, 2), 0.0), products, because)
         return {
             **shop.answer(scores, products),
             "because_product_id": tf.gather(shop.product_ids, because),
             "because_title": shop.event_titles(because, searched),
         }
+
+    def _by_habit(self, rows: dict[str, tf.Tensor], scores: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch, k]`` float32: how much of the log of each product's chance it adds that it is usual."""
+        share = self.shop.retrieval.habit_weight * Usual(rows["usual_product"], rows["usual_share"]).of(products)
+        return -tf.math.log(tf.maximum(1.0 - tf.math.divide_no_nan(share, scores), 1e-30))
 
     def _added(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, k, events]`` float32: how much of the log of each product's chance an event adds."""
@@ -106,7 +116,7 @@ def without_each(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
     before = tf.where(place[None] <= place[:, None], place[None] - 1, place[None])
 
     def left_out(name: str, values: tf.Tensor) -> tf.Tensor:
-        if name == "profile":
+        if name in PER_USER:
             return tf.repeat(values, length, 0)
         moved = tf.gather(values, tf.maximum(before, 0), axis=1)
         pad = tf.constant(-1 if name == "history_timestamp" else 0, values.dtype)

@@ -1,8 +1,8 @@
 """From query vectors to the best products that may be answered, in graph.
 
-The index finds candidates, the transition graph adds its own, and what a request does not allow is left out. Where
-fewer than k of the candidates are allowed, all products are scored instead: never fewer than k answers while there
-are k to be given.
+The index finds candidates, the transition graph and the user's habits add their own, and what a request does not allow
+is left out. Where fewer than k of the candidates are allowed, all products are scored instead: never fewer than k
+answers while there are k to be given.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.edges import EdgeScorer, mix
+from tfrs_shop.habits import Usual
 from tfrs_shop.model.repeats import added_at, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import is_in
@@ -44,7 +45,7 @@ class Retrieval(tf.Module):
         self.k = min(k, size)
         self.most = min(size, self.k + int(np.clip(reserve, LEAST_RESERVE, MOST_RESERVE)))
         self.temperature = model.temperature
-        self.transition_weight = model.transition_weight
+        self.transition_weight, self.habit_weight = model.transition_weight, model.habit_weight
         self.index: Any = None
         self.filter = ProductFilter(data.catalogue)
         self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
@@ -66,6 +67,7 @@ class Retrieval(tf.Module):
         known: tf.Tensor,
         limits: Limits,
         *,
+        usual: Usual | None = None,
         count: int | None = None,
         besides: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -77,11 +79,12 @@ class Retrieval(tf.Module):
             repeats: ``[batch, events]`` float32, what is added to the scores of the history's products; None: nothing.
             known: ``[batch]`` bool; where nothing is known of the user, what is popular is answered, by share.
             limits: what may be answered.
+            usual: what the users come back to, where that has a weight.
             count: return so many instead of k, of which those after the k-th may be missing; at most k + 200.
             besides: ``[batch, some]`` int32 products, 0 padded; the allowed ones are returned before all others.
         """
         found, bias, log_total = self.totals(query, history, repeats)
-        scores, found = self._candidates(query, history, bias, log_total, found, besides)
+        scores, found = self._candidates(query, history, bias, log_total, found, usual, besides)
 
         def of_all(rows: tf.Tensor) -> tf.Tensor:
             some, added = tf.gather(history, rows), tf.gather(bias, rows)
@@ -90,6 +93,9 @@ class Retrieval(tf.Module):
             if self.transition_weight:
                 follows = without_repeats(some, added, self.transitions.scores(some, self.products))
                 log_chance = mix(log_chance, follows, self.transition_weight)
+            if usual is not None:
+                habits = Usual(tf.gather(usual.product, rows), tf.gather(usual.share, rows))
+                log_chance = habits.mixed(log_chance, habits.of_all(self.products), self.habit_weight)
             return tf.exp(log_chance)
 
         return self._best(scores, found, known, limits, of_all, count or self.k, besides)
@@ -172,9 +178,10 @@ class Retrieval(tf.Module):
         bias: tf.Tensor,
         log_total: tf.Tensor,
         found: tf.Tensor,
+        usual: Usual | None,
         besides: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the chances of the nearest products, the history's, those that the graph leads to, and ``besides``.
+        """Return the chances of the nearest products, the history's, what is usual or follows, and ``besides``.
 
         The products are returned with them. Each is one candidate, however many ways lead to it; 0 fills up.
         """
@@ -183,6 +190,8 @@ class Retrieval(tf.Module):
             neighbors, weights = self.transitions.edges(history)
             neighbor, weight = neighbors.to_tensor(0), weights.to_tensor(0.0)
             ways = tf.concat([history, neighbor], 1)
+        if usual is not None:
+            ways = tf.concat([ways, usual.product], 1)
         if besides is not None:
             ways = tf.concat([ways, besides], 1)
         same = ways[:, :, None] == ways[:, None, :]
@@ -197,6 +206,8 @@ class Retrieval(tf.Module):
             total = tf.reduce_sum(weight, 1, keepdims=True)
             follows = tf.math.divide_no_nan(tf.einsum("bcn,bn->bc", leads, weight), total)
             log_chance = mix(log_chance, follows, self.transition_weight)
+        if usual is not None:
+            log_chance = usual.mixed(log_chance, usual.of(products), self.habit_weight)
         return tf.exp(log_chance), products
 
     def _scores(self, query: tf.Tensor, products: tf.Tensor) -> tf.Tensor:

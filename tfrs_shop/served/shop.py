@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData, left_padded, lookup_table
+from tfrs_shop.habits import Usual
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead
 from tfrs_shop.model.rating_head import RatingHead
@@ -82,7 +83,7 @@ class ServedShop(tf.Module):
             repeats=model.repeats if model.config.towers.repeats else None,
         )
         self.weights = self.layers.weights()
-        self.users = StoredUsers(data, self.length, assets["users"])
+        self.users = StoredUsers(data, self.length, assets["users"], model.habit_weight > 0)
         reserve = {"none": 0, "bought": self.users.longest_bought, "seen": self.users.longest_seen}[serving.exclude]
         self.retrieval = Retrieval(model, data, vectors, serving.k, reserve)
         self.vectors, self.filter = self.retrieval.vectors, self.retrieval.filter
@@ -134,6 +135,10 @@ class ServedShop(tf.Module):
             "profile": tf.zeros([tf.shape(products)[0], self.users.attributes], tf.int32),
         }
         rows["history_query"] = tf.zeros_like(rows["history_product"])
+        if self.users.habits:
+            # Whether a session begins after it is not known.
+            nothing = tf.zeros([tf.shape(products)[0], 0])
+            rows |= {"usual_product": tf.cast(nothing, tf.int32), "usual_share": nothing}
         return rows, products, kinds
 
     def stored(self, user_id: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -218,7 +223,10 @@ class ServedShop(tf.Module):
         history = rows["history_product"]
         layer = self.layers.repeats
         repeats = layer(history, rows["history_event_type"])[:, -1] if layer is not None else None
-        return self.next_once.value(self.query(rows), history, repeats, known, limits, count=count, besides=besides)
+        usual = Usual(rows["usual_product"], rows["usual_share"]) if self.users.habits else None
+        return self.next_once.value(
+            self.query(rows), history, repeats, known, limits, usual=usual, count=count, besides=besides
+        )
 
     def event_titles(self, products: tf.Tensor, queries: tf.Tensor) -> tf.Tensor:
         """Return the titles of events by their products and queries, int32, 0 for none: of a search it is its query."""

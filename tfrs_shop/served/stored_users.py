@@ -1,12 +1,14 @@
 """The users that a bundle knows: their histories, what they bought and saw, and their attributes, in graph."""
 
 from collections.abc import Iterator
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData, left_padded
+from tfrs_shop.habits import usual
 from tfrs_shop.schema import BOUGHT
 from tfrs_shop.served.lookup import LineTable, Lists
 
@@ -20,9 +22,10 @@ class StoredUsers(tf.Module):
         data: whose users they are.
         length: the most events of a history that the query tower reads.
         user_ids: the file of their ids in the order of ``data.users()``, one a line.
+        habits: whether their habits are read.
     """
 
-    def __init__(self, data: ShopData, length: int, user_ids: str):
+    def __init__(self, data: ShopData, length: int, user_ids: str, habits: bool):
         super().__init__(name="users")
         self.length = length
         self.table = LineTable(user_ids)
@@ -39,6 +42,9 @@ class StoredUsers(tf.Module):
         self.products, self.types, self.queries = (lists(name, length) for name in ("products", "types", "queries"))
         self.times, self.ratings = lists("times", length, np.int64), lists("ratings", length, np.float32)
         self.bought, self.seen = lists("bought"), lists("seen")
+        self.habits = habits
+        if habits:
+            self.usual_products, self.usual_weights = lists("usual_products"), lists("usual_weights", dtype=np.float32)
         self.attributes = max(1, len(data.profile))
         profiles = data.profile_codes(users) if rows else tf.zeros([0, self.attributes], tf.int32)
         self.profiles = tf.Variable(tf.pad(profiles, [[1, 0], [0, 0]]), trainable=False)
@@ -49,8 +55,11 @@ class StoredUsers(tf.Module):
         return tf.minimum(self.table.lookup(user_id), self.known)
 
     def rows(self, user: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return what the query tower reads of users ``[batch]``, as ``ShopData.evaluation_batches`` gives it."""
-        return {
+        """Return what the model reads of users ``[batch]``, as ``ShopData.evaluation_batches`` gives it.
+
+        What is stored was another session: a user who comes back begins one, and habits count.
+        """
+        rows = {
             "history_product": left_padded(self.products.rows(user), self.length, 0),
             "history_event_type": left_padded(self.types.rows(user), self.length, 0),
             "history_query": left_padded(self.queries.rows(user), self.length, 0),
@@ -58,6 +67,10 @@ class StoredUsers(tf.Module):
             "history_rating": left_padded(self.ratings.rows(user), self.length, float("nan")),
             "profile": tf.gather(self.profiles, user),
         }
+        if self.habits:
+            found = usual(self.usual_products.rows(user), self.usual_weights.rows(user))
+            rows |= {"usual_product": found.product, "usual_share": found.share}
+        return rows
 
 
 def bought_types(data: ShopData) -> list[int]:
@@ -72,6 +85,9 @@ def _user_rows(users: dict[str, Any], data: ShopData) -> Iterator[dict[str, list
         for name in ("product_id", "event_type", "query")
     )
     bought = {kind.encode() for kind in BOUGHT}
+    # A data directory of an older version knows no habits.
+    nothing: list[list[Any]] = [[]] * len(users.get("user_id", []))
+    usual_products, usual_weights = (users.get(name, nothing) for name in ("usual_product_id", "usual_weight"))
     for place in range(len(users.get("user_id", []))):
         events = zip(*(users[f"history_{name}"][place] for name in EVENT_COLUMNS), strict=True)
         # As in a request: an event of a product that is gone is passed over, an unknown type read as the most frequent.
@@ -81,6 +97,7 @@ def _user_rows(users: dict[str, Any], data: ShopData) -> Iterator[dict[str, list
             if product in products or not product
         ]
         seen = [event[0] for event in reversed(history) if event[0]]
+        known = [value in products for value in usual_products[place]]
         older = [products[value] for value in reversed(users["older_product_id"][place]) if value in products]
         yield {
             "products": [event[0] for event in history],
@@ -90,4 +107,6 @@ def _user_rows(users: dict[str, Any], data: ShopData) -> Iterator[dict[str, list
             "ratings": [event[4] for event in history],
             "bought": list(dict.fromkeys(event[0] for event in reversed(history) if event[0] and event[5])),
             "seen": list(dict.fromkeys(seen + older)),
+            "usual_products": [products[value] for value in compress(usual_products[place], known)],
+            "usual_weights": list(compress(usual_weights[place], known)),
         }

@@ -1,0 +1,53 @@
+"""Habits: products that a user comes back to, counted by the pipeline, mixed with the chances of the next product.
+
+Inside a session hardly anything comes twice, so habits count only where a new session begins; see
+``pipelines/habits.py``.
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+
+class Usual(NamedTuple):
+    """What users are used to.
+
+    Attributes:
+        product: ``[batch, some]`` int32, each once, 0 padded.
+        share: ``[batch, some]`` float32, of all that the user is used to; each row sums to 1, or to 0 where nothing is
+            known, or no session begins.
+    """
+
+    product: tf.Tensor
+    share: tf.Tensor
+
+    def of(self, products: tf.Tensor) -> tf.Tensor:
+        """Return the shares of ``products`` ``[batch, products]``, 0 of what is none."""
+        same = (products[:, :, None] == self.product[:, None, :]) & (products > 0)[:, :, None]
+        return tf.reduce_sum(tf.where(same, self.share[:, None, :], 0.0), 2)
+
+    def of_all(self, products: int) -> tf.Tensor:
+        """Return ``[batch, products + 1]`` float32: the shares of the whole catalogue."""
+        rows = tf.broadcast_to(tf.range(tf.shape(self.product)[0])[:, None], tf.shape(self.product))
+        shape = tf.stack([tf.shape(self.product)[0], products + 1])
+        return tf.scatter_nd(tf.stack([rows, self.product], 2), self.share, shape)
+
+    def mixed(self, log_chance: tf.Tensor, share: tf.Tensor, weight: float) -> tf.Tensor:
+        """Return log((1 - weight) * chance + weight * share), and `log_chance` itself in rows without habits.
+
+        Args:
+            log_chance: ``[batch, products]``, of the model and the transition graph.
+            share: ``[batch, products]``, of `of` or `of_all`.
+            weight: of habits, from 0 to 1.
+        """
+        known = tf.reduce_sum(self.share, 1, keepdims=True) > 0.0
+        mixture = tf.math.log((1.0 - weight) * tf.exp(log_chance) + weight * share + 1e-30)
+        return tf.where(known, mixture, log_chance)
+
+
+def usual(products: tf.RaggedTensor, weights: tf.RaggedTensor) -> Usual:
+    """Return the habits of ``products`` and ``weights`` ``[batch, (some)]``; product 0, an unknown one, is let go."""
+    known = products > 0
+    product, weight = (tf.ragged.boolean_mask(values, known) for values in (products, weights))
+    dense = weight.to_tensor(0.0)
+    return Usual(product.to_tensor(0), tf.math.divide_no_nan(dense, tf.reduce_sum(dense, 1, keepdims=True)))
