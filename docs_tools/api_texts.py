@@ -125,7 +125,8 @@ QUESTIONS = (
     Question(
         "Recommend",
         "What may this shopper want next? Bought products are left out where they are not bought again "
-        "(`export --exclude`), and what is not on sale. An unknown user gets what is popular. Filters in full: [serving.md](serving.md#filters).",
+        "(`export --exclude`), and what is not on sale. An unknown user gets what is popular. "
+        "Filters in full: [serving.md](serving.md#filters).",
         (
             Signature(
                 "serving_default",
