@@ -28,7 +28,7 @@ from tfrs_shop.run import RunInfo
 from tfrs_shop.served.question import Samples
 from tfrs_shop.served.questions import Questions
 from tfrs_shop.served.shop import ServedShop, Serving
-from tfrs_shop.whole_directory import whole_directory, writable
+from tfrs_shop.whole_directory import move_to_number, partial_directory, writable
 
 Say = Callable[[str], None]
 BUNDLE_VERSION = 1
@@ -68,10 +68,10 @@ def export(
     if serving.k < 1:
         raise UserError(f"--k {serving.k}: must be at least 1.")
     output = Path(output)
-    version = next_version(output)
+    version = next_version(output)  # now, so that a wrong `output` costs no work; another export may take it
     say(f"Embedding {data.catalogue.size:,} products.")
     vectors = model.product_vectors().numpy()
-    with writable(output), whole_directory(output / str(version), ()) as staging:
+    with writable(output), partial_directory(output.absolute() / str(version)) as staging:
         assets = {"products": staging / "product_ids.txt", "users": staging / "user_ids.txt"}
         assets["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
         user_ids = data.users().get("user_id", [])
@@ -109,8 +109,9 @@ def export(
         (extra / CARD_NAME).write_text(card, encoding="utf-8")
         (extra / "bundle.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
         write_file_list(staging)
-    say(f"Wrote {output / str(version)}: index {index}, recall@10 {recall:.4f} against exact search.")
-    return output / str(version)
+        written = move_to_number(staging, output, lambda: next_version(output))
+    say(f"Wrote {written}: index {index}, recall@10 {recall:.4f} against exact search.")
+    return written
 
 
 def usual_exclusion(info: RunInfo) -> str:

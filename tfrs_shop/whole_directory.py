@@ -1,9 +1,10 @@
 """A directory that is whole or absent: written beside its place, then renamed into it."""
 
+import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,12 +53,32 @@ def whole_directory(output: Path, names: Collection[str]) -> Iterator[Path]:
     # abspath, as "." has no name to build the sibling's from
     output = Path(os.path.abspath(output))
     check_replaceable(output, names)
+    with partial_directory(output) as written:
+        yield written
+        move_into_place(written, output)
+
+
+@contextmanager
+def partial_directory(output: Path) -> Iterator[Path]:
+    """Yield a temporary sibling of `output`, for the caller to rename into its place; it is removed on error."""
     output.parent.mkdir(parents=True, exist_ok=True)
     written = Path(tempfile.mkdtemp(prefix=f".{output.name}.partial-", dir=output.parent))
     try:
         written.chmod(0o755)  # mkdtemp's 0700 would keep other users (a server, a Beam worker) out
         yield written
-        move_into_place(written, output)
     except BaseException:
         shutil.rmtree(written, ignore_errors=True)
         raise
+
+
+def move_to_number(written: Path, parent: Path, next_number: Callable[[], int]) -> Path:
+    """Rename the directory `written` to ``parent/N`` and return that, N a number that nobody took meanwhile."""
+    while True:
+        place = parent / str(next_number())
+        try:
+            written.rename(place)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        else:
+            return place
