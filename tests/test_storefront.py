@@ -128,6 +128,10 @@ def test_search_answers_as_one_types_and_says_what_the_query_is_about(shop_page,
     page.locator("#search-status", has_text="found").wait_for()
     assert title in page.locator("#found .title").all_inner_texts()
     assert page.inner_text("#results-title") == f"Results for “{title[:25].strip()}”"
+    # What was asked for is marked, and the title stays what it is.
+    own = page.locator("#found .title").filter(has_text=title).first
+    assert own.text_content() == title
+    assert title.split()[0] in own.locator("mark").all_inner_texts()
     intent = page.locator("#intent li").all_inner_texts()
     assert intent
     assert all(re.fullmatch(r".+\n\d+%", line) for line in intent)
@@ -235,6 +239,8 @@ def one_product(title: str) -> dict[str, Signature]:
     users = {"user_id": [[title]], "product_count": [[1]]}
     events = {"product_id": [["P1"]], "event_type": [["view"]], "title": [[title]]}
     intent = {"category": [[title]], "category_probability": [[0.9]]}
+    # Padded, as the longest title of an answer says.
+    words = {"title_word": [[[*title.split(), ""]]], "title_word_weight": [[[1.0] * len(title.split()) + [0.0]]]}
     return {
         "serving_default": Signature(("user_id",), products, lambda _: answer),
         "recommend_explained": Signature(("user_id",), (*products, *because), lambda _: explained),
@@ -244,6 +250,7 @@ def one_product(title: str) -> dict[str, Signature]:
         "user_history": Signature(("user_id",), tuple(events), lambda _: events),
         "similar": Signature(("product_id",), products, lambda _: answer),
         "search": Signature(("query",), products, lambda _: answer),
+        "search_explained": Signature(("query",), (*products, *words), lambda _: {**answer, **words}),
         "query_intent": Signature(("query",), tuple(intent), lambda _: intent),
     }
 
@@ -257,6 +264,8 @@ def test_markup_in_the_shops_texts_is_shown_as_it_is_written_and_never_runs(open
         page.fill("#query", HOSTILE)
         page.locator("#found .card[data-id]").first.wait_for()
         page.locator("#intent li").first.wait_for()
+        assert page.locator("#found .title").first.text_content() == HOSTILE
+        assert page.locator("#found .title mark").all_text_contents() == HOSTILE.split()
         assert page.locator(f"{CARDS} .title").first.text_content() == HOSTILE
         assert page.locator(f"{CARDS} .reason").first.text_content() == f"Because you viewed {HOSTILE}"
         assert page.inner_text("#viewed-title") == HOSTILE

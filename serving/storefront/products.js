@@ -97,7 +97,10 @@ export class Grid {
     this.#cards = new Map(products.map((product) => [product.id, before.get(product.id) ?? this.#card(product)]));
     const fresh = products.filter(({ id }) => !before.has(id));
     for (const { id } of products) this.#cards.get(id).classList.toggle("fresh", before.size > 0 && !before.has(id));
-    for (const product of products) this.explain(product.id, product.reason ?? "");
+    for (const product of products) {
+      this.explain(product.id, product.reason ?? "");
+      this.#mark(product);
+    }
     this.list.replaceChildren(...this.#cards.values());
     this.list.setAttribute("aria-busy", "false");
     if (focus) this.#focus(focus, [...this.#cards.values()]);
@@ -117,6 +120,14 @@ export class Grid {
     if (!line) return;
     line.textContent = text;
     line.title = text;
+  }
+
+  /** Mark the words of a title that were asked for; `product.words` are `[word, weight]`, none where nobody asked. */
+  #mark({ id, title, words = [] }) {
+    const shown = words.some(([, weight]) => weight > 0)
+      ? words.flatMap(([word, weight], place) => [place ? " " : "", weight > 0 ? element("mark", {}, word) : word])
+      : [title];
+    this.#cards.get(id).querySelector(".title").replaceChildren(...shown);
   }
 
   #card(product) {

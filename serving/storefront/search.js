@@ -73,12 +73,17 @@ export class Search {
     const { server, catalogue } = this.shop;
     const shopper = this.shopper();
     const after = shopper.events.length > 0 && server.has("search_for_history");
-    const inputs = after ? { query: [query], ...shopper.history() } : { query: [query] };
-    const [answer, intent] = await Promise.all([
-      server.ask(after ? "search_for_history" : "search", inputs, signal),
-      server.has("query_intent") ? server.ask("query_intent", { query: [query] }, signal) : null,
+    const plain = server.has("search_explained") ? "search_explained" : "search";
+    const asked = { query: [query] };
+    const [answer, intent, personal] = await Promise.all([
+      server.ask(plain, asked, signal),
+      server.has("query_intent") ? server.ask("query_intent", asked, signal) : null,
+      after ? server.ask("search_for_history", { ...asked, ...shopper.history() }, signal) : null,
     ]);
-    return { products: await catalogue.productsOf(firstRow(answer), signal), intent: intent && firstRow(intent) };
+    const explained = firstRow(answer);
+    const products = await catalogue.productsOf(personal ? firstRow(personal) : explained, signal);
+    const words = wordsOf(explained);
+    return { products: products.map((product) => ({ ...product, words: words.get(product.id) })), intent: intent && firstRow(intent) };
   }
 
   #showIntent(intent) {
@@ -92,4 +97,12 @@ export class Search {
       ...categories.map(([name, chance]) => chip("category", name, leaf(name), chance)),
     );
   }
+}
+
+/** Return product id to the words of its title, each with what it counts for the query; none of an answer without. */
+function wordsOf({ product_id, title_word = [], title_word_weight = [] }) {
+  return new Map(title_word.map((words, place) => [
+    product_id[place],
+    words.map((word, number) => [word, title_word_weight[place][number]]).filter(([word]) => word),
+  ]));
 }
