@@ -26,7 +26,7 @@ from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.report_charts import line_chart
 from tfrs_shop.report_page import STYLE
 from tfrs_shop.run import load_run
-from tfrs_shop.served.diversity import METHODS, category_quota, dpp, explore_sample, explore_walk, mmr
+from tfrs_shop.served.diversity import METHODS, category_quota, dpp, explore_sample, explore_walk, mmr, nearest
 from tfrs_shop.served.explain import Explain
 from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
 from tfrs_shop.served.recommend import Recommend
@@ -37,7 +37,7 @@ from tfrs_shop.served.shop import ServedShop, Serving
 import tensorflow as tf  # isort: skip
 
 POOL, K, BATCH = 200, 10, 256
-STRENGTHS = (0.2, 0.4, 0.45, 0.5, 0.55, 0.7, 1.0)
+STRENGTHS = (0.1, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 1.0)
 LOSS, GAIN = 0.03, 0.25
 SEED = 1
 
@@ -74,11 +74,13 @@ class Pools:
             places = tf.stack([tf.repeat(tf.range(count), tf.shape(visited)[1]), tf.reshape(visited, [-1])], 1)
             visits = tf.tensor_scatter_nd_add(tf.zeros_like(chance), places, tf.ones([tf.size(visited)]))
             plain, products = tf.math.top_k(chance, POOL)
+            past = rows["history_product"]
             _, walked = tf.math.top_k(tf.where((visits > 0) & (chance >= 0), chance + 2.0, chance), POOL)
             return {
                 "label": rows["label"],
                 "chance": plain,
                 "product": products,
+                "near": nearest(tf.gather(self.vectors, products), tf.gather(self.vectors, past), past > 0),
                 "walked": walked,
                 "walked_chance": tf.gather(chance, walked, batch_dims=1),
                 "visits": tf.gather(visits, walked, batch_dims=1),
@@ -106,7 +108,7 @@ class Pools:
         left, strengths = chance >= 0.0, tf.fill([tf.shape(products)[0]], strength)
         if method in ("mmr", "dpp"):
             vectors = tf.gather(self.vectors, products)
-            places = (mmr if method == "mmr" else dpp)(chance, vectors, left, strengths, K)
+            places = (mmr if method == "mmr" else dpp)(chance, part["near"], vectors, left, strengths, K)
         elif method == "category_quota":
             places = category_quota(tf.gather(self.category, products), left, strengths, K)
         elif method == "explore_walk":
