@@ -1,7 +1,7 @@
 """Charts as plain inline SVG: nothing to load, colours from the page's own style."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 340, 220
@@ -11,7 +11,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def line_chart(
-    series: dict[str, Points],
+    series: Mapping[str, Points],
     *,
     title: str,
     x_label: str,

@@ -319,7 +319,7 @@ def training_section(sides: Sides) -> str:
 
 def cost_section(sides: Sides) -> str:
     """Return what the runs took: time, size, and the time of a ranking."""
-    rows = {
+    rows: dict[str, list[Any]] = {
         "minutes of training": [side.info.seconds / 60 for side in sides],
         "epochs": [len(_history(side.path)) for side in sides],
         "seconds of an epoch": [side.info.seconds / max(len(_history(side.path)), 1) for side in sides],
