@@ -19,16 +19,14 @@ from typing import Any
 import numpy as np
 
 from tfrs_shop.dataset import ShopData
-from tfrs_shop.edges import EdgeScorer
+from tfrs_shop.diversity_evaluation import SEED, K, Pools
 from tfrs_shop.index import build_index
-from tfrs_shop.metrics.lists import group_diversity, leaf_category, vector_diversity
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.report_charts import line_chart
 from tfrs_shop.report_page import STYLE
 from tfrs_shop.run import load_run
-from tfrs_shop.served.diversity import METHODS, category_quota, dpp, explore_sample, explore_walk, mmr
+from tfrs_shop.served.diversity import METHODS
 from tfrs_shop.served.explain import Explain
-from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
 from tfrs_shop.served.recommend import Recommend
 from tfrs_shop.served.recommend_diverse import RecommendDiverse
 from tfrs_shop.served.recommend_explained import RecommendExplained
@@ -36,98 +34,8 @@ from tfrs_shop.served.shop import ServedShop, Serving
 
 import tensorflow as tf  # isort: skip
 
-POOL, K, BATCH = 200, 10, 256
-STRENGTHS = (0.2, 0.4, 0.45, 0.5, 0.55, 0.7, 1.0)
+STRENGTHS = (0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.8)
 LOSS, GAIN = 0.03, 0.25
-SEED = 1
-
-
-class Pools:
-    """The candidates of a split's examples: found once, then chosen from by every method and strength.
-
-    Args:
-        model: whose scores count.
-        data: the split's.
-        split: its name.
-        most: examples, evenly spread; 0: all.
-    """
-
-    def __init__(self, model: ShopModel, data: ShopData, split: str, most: int):
-        self.data = data
-        vectors = model.product_vectors()
-        texts = data.catalogue.text_vector
-        # By what they are alike, as ``RecommendDiverse`` sees it.
-        self.vectors = tf.math.l2_normalize(tf.constant(texts) if texts.shape[1] else vectors, 1)
-        self.category = tf.constant(leaf_category(data.catalogue.category), tf.int32)
-        settings = model.config.transitions
-        walk = RandomWalk(EdgeScorer(data.transitions, settings.events, settings.decay))
-
-        @tf.function(reduce_retracing=True)
-        def pools(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            chance = tf.exp(model.final_scores(vectors, rows))
-            count = tf.shape(chance)[0]
-            seen = rows["seen_product"]
-            places = tf.stack([tf.repeat(tf.range(count), tf.shape(seen)[1]), tf.reshape(seen, [-1])], 1)
-            chance = tf.tensor_scatter_nd_update(chance, places, tf.fill([tf.size(seen)], -1.0))
-            numbers = uniform(tf.range(count, dtype=tf.int64) + SEED, WALKS * (STEPS + 1))
-            visited = walk.visited(rows["history_product"], tf.reshape(numbers, [-1, WALKS, STEPS + 1]))
-            places = tf.stack([tf.repeat(tf.range(count), tf.shape(visited)[1]), tf.reshape(visited, [-1])], 1)
-            visits = tf.tensor_scatter_nd_add(tf.zeros_like(chance), places, tf.ones([tf.size(visited)]))
-            plain, products = tf.math.top_k(chance, POOL)
-            _, walked = tf.math.top_k(tf.where((visits > 0) & (chance >= 0), chance + 2.0, chance), POOL)
-            return {
-                "label": rows["label"],
-                "chance": plain,
-                "product": products,
-                "walked": walked,
-                "walked_chance": tf.gather(chance, walked, batch_dims=1),
-                "visits": tf.gather(visits, walked, batch_dims=1),
-            }
-
-        parts = [pools(rows) for rows in data.evaluation_batches(split, model.config.towers.max_history, BATCH)]
-        columns = {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
-        total = len(columns["label"])
-        kept = np.linspace(0, total - 1, min(most or total, total)).round().astype(int)
-        self.columns = {name: values[kept] for name, values in columns.items()}
-        self.size = len(kept)
-        self.choose = tf.function(self._choose, reduce_retracing=True)
-
-    def lists(self, method: str, strength: float) -> np.ndarray:
-        """Return ``[examples, K]`` int32 products."""
-        found = []
-        for start in range(0, self.size, BATCH):
-            part = {name: tf.constant(values[start : start + BATCH]) for name, values in self.columns.items()}
-            found.append(self.choose(method, part, tf.constant(strength)).numpy())
-        return np.concatenate(found)
-
-    def _choose(self, method: str, part: dict[str, tf.Tensor], strength: tf.Tensor) -> tf.Tensor:
-        name = "walked" if method == "explore_walk" else "product"
-        chance, products = part["walked_chance" if name == "walked" else "chance"], part[name]
-        left, strengths = chance >= 0.0, tf.fill([tf.shape(products)[0]], strength)
-        if method in ("mmr", "dpp"):
-            vectors = tf.gather(self.vectors, products)
-            places = (mmr if method == "mmr" else dpp)(chance, vectors, left, strengths, K)
-        elif method == "category_quota":
-            places = category_quota(tf.gather(self.category, products), left, strengths, K)
-        elif method == "explore_walk":
-            places = explore_walk(chance, part["visits"], left, strengths, K)
-        else:
-            numbers = tf.random.stateless_uniform(tf.shape(products), [SEED, 0])
-            places = explore_sample(chance, numbers, left, strengths, K)
-        return tf.where(places >= 0, tf.gather(products, tf.maximum(places, 0), batch_dims=1), 0)
-
-    def measured(self, method: str, strength: float) -> dict[str, float]:
-        """Return NDCG@10 and the two diversities of the lists."""
-        lists = self.lists(method, strength) if strength else self.columns["product"][:, :K]
-        catalogue = self.data.catalogue
-        hit = lists == self.columns["label"][:, None]
-        ndcg = float((hit / np.log2(np.arange(2, K + 2))).sum(1).mean())
-        found = {
-            "ndcg@10": ndcg,
-            "category": group_diversity(lists, leaf_category(catalogue.category)),
-            "embedding": vector_diversity(lists, self.vectors.numpy()),
-        }
-        return {"strength": strength, **{name: value or 0.0 for name, value in found.items()}}
 
 
 def chosen(curve: list[dict[str, float]], plain: dict[str, float]) -> dict[str, float]:
@@ -178,7 +86,7 @@ def page(curves: dict[str, list[dict[str, float]]], plain: dict[str, float], tex
 
 
 def latency(model: ShopModel, data: ShopData) -> dict[str, float]:
-    """Return the median milliseconds of a request of each kind, in process."""
+    """Return the median milliseconds of CPU time of a request of each kind, in process: other work does not count."""
     vectors, users = model.product_vectors().numpy(), data.users()["user_id"]
     with tempfile.TemporaryDirectory() as folder:
         paths = {"products": Path(folder) / "products", "users": Path(folder) / "users"}
@@ -201,9 +109,9 @@ def latency(model: ShopModel, data: ShopData) -> dict[str, float]:
         for place in np.linspace(0, len(users) - 1, 210).astype(int):
             user = tf.constant([users[place]])
             for name, ask in asked.items():
-                started = time.perf_counter()
+                started = time.process_time()
                 ask(user)
-                times[name].append(time.perf_counter() - started)
+                times[name].append(time.process_time() - started)
     found = {name: 1000 * float(np.median(values[10:])) for name, values in times.items()}
     for name, milliseconds in found.items():
         print(f"{name:20}{milliseconds:8.2f} ms  {milliseconds - found['recommend']:+8.2f}")
@@ -214,7 +122,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--examples", type=int, default=0, help="of each split, evenly spread; 0: all")
+    parser.add_argument("--examples", type=int, default=0, help="of each split, about so many; 0: all")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     parser.add_argument("--output", type=Path, default=Path("bench-results/diversity.json"))
     parser.add_argument("--latency", action="store_true", help="measure the time of requests instead")

@@ -8,25 +8,44 @@ import tensorflow as tf
 from bundle_support import ask
 
 from tfrs_shop.edges import Edges, EdgeScorer
-from tfrs_shop.served.diversity import METHODS, PAGE, UNIT, category_quota, dpp, explore_sample, explore_walk, mmr
+from tfrs_shop.served.diversity import (
+    METHODS,
+    NEAR,
+    PAGE,
+    UNIT,
+    category_quota,
+    dpp,
+    explore_sample,
+    explore_walk,
+    mmr,
+    nearest,
+    worth,
+)
 from tfrs_shop.served.random_walk import RandomWalk, uniform
 
 POOL, WIDTH = 12, 6
 
 
-def candidates(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return falling chances [POOL] and unit vectors [POOL, WIDTH]."""
+def candidates(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return falling chances [POOL], cosines to a history [POOL], and unit vectors [POOL, WIDTH]."""
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(POOL, WIDTH)) + 0.7
     chance = -np.sort(-random.dirichlet(np.ones(POOL)))
-    return chance.astype(np.float32), (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    near = random.uniform(0.2, 0.8, POOL)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return chance.astype(np.float32), near.astype(np.float32), unit.astype(np.float32)
 
 
-def mmr_by_hand(chance: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
+def worth_by_hand(chance: np.ndarray, near: np.ndarray, strength: float) -> np.ndarray:
+    return (1 - strength) * chance / UNIT * np.exp(NEAR * strength * (near - near.mean()))
+
+
+def mmr_by_hand(chance: np.ndarray, near: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
+    own = worth_by_hand(chance, near, strength)
     shown: list[int] = []
     while len(shown) < k:
         gains = {
-            i: (1 - strength) * chance[i] / UNIT / np.log2(len(shown) + 2)
+            i: own[i] / np.log2(len(shown) + 2)
             - strength * (np.mean([float(vectors[i] @ vectors[j]) for j in shown]) if shown else 0.0)
             for i in range(len(chance))
             if i not in shown
@@ -40,14 +59,13 @@ def log_det(vectors: np.ndarray, places: list[int]) -> float:
     return float(np.linalg.slogdet(cosines)[1])
 
 
-def dpp_by_hand(chance: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
+def dpp_by_hand(chance: np.ndarray, near: np.ndarray, vectors: np.ndarray, strength: float, k: int) -> list[int]:
+    own = worth_by_hand(chance, near, strength)
     shown: list[int] = []
     while len(shown) < k:
         values = {
             # Rounded, so that the first of equals is the first: one product alone has the determinant 1.
-            i: round(
-                float((1 - strength) * chance[[*shown, i]].sum() / UNIT + strength * log_det(vectors, [*shown, i])), 5
-            )
+            i: round(float(own[[*shown, i]].sum() + strength * log_det(vectors, [*shown, i])), 4)
             for i in range(len(chance))
             if i not in shown
         }
@@ -62,20 +80,20 @@ def batch_of(rows: list[np.ndarray]) -> tf.Tensor:
 @pytest.mark.parametrize("strength", [0.0, 0.3, 0.6, 0.9, 1.0])
 def test_mmr_and_dpp_pick_what_a_plain_loop_picks_and_show_it_best_first(strength: float) -> None:
     drawn = [candidates(seed) for seed in range(8)]
-    chance, vectors = batch_of([chance for chance, _ in drawn]), batch_of([rows for _, rows in drawn])
+    chance, near, vectors = (batch_of(list(part)) for part in zip(*drawn, strict=True))
     left, strengths = tf.fill([8, POOL], True), tf.fill([8], strength)
     for pick, by_hand in ((mmr, mmr_by_hand), (dpp, dpp_by_hand)):
         for k in range(1, WIDTH + 1):
-            found = pick(chance, vectors, left, strengths, k).numpy().tolist()
+            found = pick(chance, near, vectors, left, strengths, k).numpy().tolist()
             assert found == [sorted(by_hand(*candidate, strength, k)) for candidate in drawn]
 
 
 def test_the_first_ten_of_a_longer_list_are_the_list_of_ten() -> None:
-    chance, vectors = (tf.constant([values]) for values in candidates(4))
+    chance, near, vectors = (tf.constant([values]) for values in candidates(4))
     left, strength = tf.fill([1, POOL], True), tf.constant([0.8])
     for pick in (mmr, dpp):
-        longer = pick(chance, vectors, left, strength, POOL).numpy()[0].tolist()
-        assert longer[:PAGE] == pick(chance, vectors, left, strength, PAGE).numpy()[0].tolist()
+        longer = pick(chance, near, vectors, left, strength, POOL).numpy()[0].tolist()
+        assert longer[:PAGE] == pick(chance, near, vectors, left, strength, PAGE).numpy()[0].tolist()
         assert sorted(longer) == list(range(POOL))
 
 
@@ -85,7 +103,8 @@ def test_dpp_finds_the_set_with_the_largest_determinant_of_all_sets() -> None:
     vectors = np.repeat(np.eye(3, WIDTH), 4, axis=0) + 0.05 * random.normal(size=(POOL, WIDTH))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     chance = UNIT * np.linspace(0.5, 0.3, POOL).astype(np.float32)
-    found = dpp(tf.constant([chance]), tf.constant([vectors]), tf.fill([1, POOL], True), tf.constant([0.5]), 3)
+    given = tf.constant([chance]), tf.zeros([1, POOL]), tf.constant([vectors])
+    found = dpp(*given, tf.fill([1, POOL], True), tf.constant([0.5]), 3)
     sets = [list(places) for places in itertools.combinations(range(POOL), 3)]
     best = max(sets, key=lambda places: chance[places].sum() / UNIT + log_det(vectors, places))
     assert found.numpy()[0].tolist() == best
@@ -94,9 +113,38 @@ def test_dpp_finds_the_set_with_the_largest_determinant_of_all_sets() -> None:
 def test_what_is_the_same_twice_is_not_picked_twice_and_a_list_longer_than_the_width_is_filled() -> None:
     vectors = tf.constant([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]])
     chance, left, strength = tf.constant([[0.04, 0.03, 0.02, 0.01]]), tf.fill([1, 4], True), tf.constant([0.9])
-    assert dpp(chance, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
-    assert mmr(chance, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
-    assert dpp(chance, vectors, left, strength, 4).numpy().tolist() == [[0, 1, 2, 3]]
+    near = tf.zeros([1, 4])
+    assert dpp(chance, near, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
+    assert mmr(chance, near, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
+    assert dpp(chance, near, vectors, left, strength, 4).numpy().tolist() == [[0, 1, 2, 3]]
+
+
+def test_what_is_like_the_history_is_worth_more_the_stronger_the_method_and_nothing_more_at_0() -> None:
+    chance, near = tf.constant([[0.2, 0.1, 0.9]]), tf.constant([[0.7, 0.3, 5.0]])
+    left = tf.constant([[True, True, False]])
+    plain = worth(chance, near, left, tf.constant([0.0])).numpy()[0]
+    np.testing.assert_allclose(plain, [0.2 / UNIT, 0.1 / UNIT, 0.9 / UNIT], rtol=1e-6)
+    # The mean of those that are left is 0.5.
+    for strength in (0.25, 0.5):
+        found = worth(chance, near, left, tf.constant([strength])).numpy()[0, :2]
+        rise = np.exp(NEAR * strength * np.array([0.2, -0.2]))
+        np.testing.assert_allclose(found, (1 - strength) / UNIT * np.array([0.2, 0.1]) * rise, rtol=1e-5)
+    assert not worth(chance, near, left, tf.constant([1.0])).numpy().any()
+
+
+def test_of_a_history_the_nearest_product_counts_and_places_without_one_do_not() -> None:
+    vectors = tf.constant([[[1.0, 0.0], [0.6, 0.8]]] * 2)
+    history = tf.constant([[[1.0, 0.0], [0.0, 1.0], [0.8, 0.6]]] * 2)
+    known = tf.constant([[False, True, True], [False, False, False]])
+    np.testing.assert_allclose(nearest(vectors, history, known).numpy(), [[0.8, 0.96], [-1, -1]], rtol=1e-6)
+
+
+def test_of_two_that_are_as_likely_and_as_different_the_one_like_the_history_is_shown() -> None:
+    chance, left, strength = tf.constant([[0.05, 0.01, 0.01]]), tf.fill([1, 3], True), tf.constant([0.5])
+    vectors = tf.eye(3)[None]
+    for pick in (mmr, dpp):
+        assert pick(chance, tf.constant([[0.5, 0.2, 0.6]]), vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
+        assert pick(chance, tf.constant([[0.5, 0.6, 0.2]]), vectors, left, strength, 2).numpy().tolist() == [[0, 1]]
 
 
 def test_a_quota_takes_the_best_of_other_categories_and_of_the_least_shown_when_none_is_left() -> None:
@@ -113,9 +161,10 @@ def test_where_nothing_is_left_the_list_says_so() -> None:
     chance, left = tf.constant([[0.5, 0.3, 0.2]]), tf.constant([[True, False, True]])
     vectors, strength = tf.constant([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]]), tf.constant([0.5])
     numbers = tf.constant([[0.5, 0.5, 0.5]])
+    near = tf.zeros([1, 3])
     lists = [
-        mmr(chance, vectors, left, strength, 3),
-        dpp(chance, vectors, left, strength, 3),
+        mmr(chance, near, vectors, left, strength, 3),
+        dpp(chance, near, vectors, left, strength, 3),
         category_quota(tf.constant([[1, 2, 1]]), left, strength, 3),
         explore_walk(chance, numbers, left, strength, 3),
         explore_sample(chance, numbers, left, strength, 3),

@@ -69,6 +69,16 @@ def evaluate(
     Raises:
         UserError: the split has no examples.
     """
+    ranked, result = measured(model, data, split, exclude_seen, say)
+    if other is not None:
+        result["compared"] = compare(ranked, rank_split(other, data, split, exclude_seen, say))
+    return result
+
+
+def measured(
+    model: ShopModel, data: ShopData, split: str, exclude_seen: bool, say: Callable[[str], None]
+) -> tuple[Ranked, dict[str, Any]]:
+    """Return what `model` made of each example of `split`, and the metrics of it, as `evaluate` does."""
     started = time.monotonic()
     ranked = rank_split(model, data, split, exclude_seen, say)
     seconds = time.monotonic() - started
@@ -93,9 +103,7 @@ def evaluate(
     shuffled = ties_shuffled(model, data, split, exclude_seen, ranked.ranks)
     if shuffled:
         result["ties_shuffled"] = shuffled
-    if other is not None:
-        result["compared"] = compare(ranked, rank_split(other, data, split, exclude_seen, say))
-    return result
+    return ranked, result
 
 
 def list_metrics(lists: np.ndarray, catalogue: Catalogue, model: ShopModel) -> dict[str, Any]:

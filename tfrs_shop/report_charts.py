@@ -1,7 +1,7 @@
 """Charts as plain inline SVG: nothing to load, colours from the page's own style."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 WIDTH, HEIGHT = 340, 220
@@ -11,7 +11,7 @@ Points = Sequence[tuple[float, float]]
 
 
 def line_chart(
-    series: dict[str, Points],
+    series: Mapping[str, Points],
     *,
     title: str,
     x_label: str,
@@ -21,7 +21,7 @@ def line_chart(
     """Return a chart of one line with dots a series.
 
     Args:
-        series: name to its points; the first two take the page's two colours.
+        series: name to its points; the first three take the page's three colours.
         title: what the chart shows, for people who cannot see it.
         x_label: of the horizontal axis.
         marked: where on it an upright line stands.
@@ -36,7 +36,8 @@ def line_chart(
         y_ends = (min(y for _, y in points), y_ends[1])
     y_ticks = ticks(*y_ends)
     y_ends = (min(y_ends[0], y_ticks[0]), max(y_ends[1], y_ticks[-1]))
-    x_ticks = ticks(*x_ends, whole=not ends)
+    whole = not ends and all(float(x).is_integer() for x, _ in points)
+    x_ticks = [x for x in ticks(*x_ends, whole=whole) if x_ends[0] <= x <= x_ends[1]]
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - x_ends[0]) / ((x_ends[1] - x_ends[0]) or 1.0)
@@ -73,12 +74,15 @@ def line_chart(
     )
 
 
-def interval_bar(value: float, low: float, high: float, largest: float) -> str:
-    """Return a bar of `value` with a whisker from `low` to `high`, on an axis from 0 to `largest`."""
+def interval_bar(value: float, low: float, high: float, largest: float, series: int = 1) -> str:
+    """Return a bar of `value` with a whisker from `low` to `high`, on an axis from 0 to `largest`.
+
+    The bar has the colour of the series `series`, 1 or 2.
+    """
     scale = 100.0 / (largest or 1.0)
     return (
         '<svg class="bar" viewBox="0 0 100 12" preserveAspectRatio="none" aria-hidden="true">'
-        f'<rect class="fill" x="0" y="2" width="{value * scale:.2f}" height="8"/>'
+        f'<rect class="fill{series}" x="0" y="2" width="{value * scale:.2f}" height="8"/>'
         f'<line class="whisker" x1="{low * scale:.2f}" y1="6" x2="{high * scale:.2f}" y2="6"/></svg>'
     )
 

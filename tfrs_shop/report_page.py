@@ -6,9 +6,9 @@ from html import escape
 
 STYLE = """
 :root { color-scheme: light dark; --page: #fff; --soft: #f3f4f6; --line: #d5d8de; --text: #1b1f24; --dim: #5b6470;
-  --one: #1d5fbf; --two: #b4560a; }
+  --one: #1d5fbf; --two: #b4560a; --three: #1f7a4a; }
 @media (prefers-color-scheme: dark) { :root { --page: #14171b; --soft: #1e2329; --line: #3a424c; --text: #e6e9ed;
-  --dim: #9aa4b0; --one: #74a9f5; --two: #f0a35e; } }
+  --dim: #9aa4b0; --one: #74a9f5; --two: #f0a35e; --three: #6cc592; } }
 * { box-sizing: border-box; }
 body { margin: 0 auto; padding: 16px; max-width: 1120px; background: var(--page); color: var(--text);
   font: 15px/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
@@ -30,7 +30,7 @@ th { color: var(--dim); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
 td.wide { width: 40%; min-width: 90px; }
 td.words { text-align: left; white-space: normal; min-width: 90px; width: 55%; color: var(--dim); }
-@media (max-width: 520px) { table { font-size: 12px; } th, td { padding: 4px; } td { white-space: normal; }
+@media (max-width: 520px) { table { font-size: 12px; } th, td { padding: 4px; white-space: normal; }
   td.wide { display: none; }
   th:empty { display: none; } td:first-child { min-width: 70px; }
   .ranks td:first-child { min-width: 0; } }
@@ -40,16 +40,18 @@ svg text { fill: var(--dim); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--line); stroke-width: .6; }
 .axis { stroke: var(--dim); }
 .marked { stroke: var(--dim); stroke-dasharray: 4 3; }
-.series1, .series2 { fill: none; stroke-width: 1.8; stroke: var(--one); }
-.series2 { stroke: var(--two); }
-.dot1 { fill: var(--one); } .dot2 { fill: var(--two); }
+polyline { fill: none; stroke-width: 1.8; }
+.series1 { stroke: var(--one); } .series2 { stroke: var(--two); } .series3 { stroke: var(--three); }
+.dot1 { fill: var(--one); } .dot2 { fill: var(--two); } .dot3 { fill: var(--three); }
 .key { margin-right: 14px; } .key::before { content: "\\25CF  "; color: var(--one); }
-.key2::before { color: var(--two); }
-svg.bar { height: 12px; } .fill { fill: var(--one); opacity: .55; }
+.key2::before { color: var(--two); } .key3::before { color: var(--three); }
+svg.bar { height: 12px; } .fill1, .fill2 { opacity: .55; }
+.fill1 { fill: var(--one); } .fill2 { fill: var(--two); }
 .whisker { stroke: var(--text); stroke-width: 1.6; vector-effect: non-scaling-stroke; }
 .user { border: 1px solid var(--line); border-radius: 8px; padding: 12px; margin: 12px 0; }
 ol, ul { margin: 4px 0; padding-left: 26px; }
 .hit { font-weight: 600; } .hit::after { content: " \\2713  what the user took"; color: var(--one); font-weight: 400; }
+.why { display: block; color: var(--dim); font-size: .85rem; font-weight: 400; }
 pre { background: var(--soft); padding: 12px; border-radius: 8px; overflow-x: auto; font-size: 13px; }
 summary { cursor: pointer; }
 """

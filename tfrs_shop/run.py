@@ -81,7 +81,7 @@ def start_run(output: Path, data: "ShopData", config: Config, say: Callable[[str
         if info.finished:
             raise UserError(f"{output}: is a finished run; give another --output, or remove it.")
         check_vocabularies(info, data, output)
-        changed = list(_changed(to_dict(load_yaml(Config, output / "config.yaml")), to_dict(config)))
+        changed = list(changed_settings(load_yaml(Config, output / "config.yaml"), config))
         for name, before, now in changed:
             if name.removeprefix("training.") not in CHANGEABLE:
                 raise UserError(
@@ -103,6 +103,11 @@ def start_run(output: Path, data: "ShopData", config: Config, say: Callable[[str
     except OSError as error:
         shutil.rmtree(output, ignore_errors=True)
         raise UserError(f"--output {output}: cannot be written ({error.strerror}).") from None
+
+
+def changed_settings(before: Config, now: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the settings that differ: the full name, what it was, what it is."""
+    yield from _changed(to_dict(before), to_dict(now))
 
 
 def _changed(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:

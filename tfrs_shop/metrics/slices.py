@@ -1,8 +1,11 @@
 """The same metrics for parts of the examples, and recall freed of popularity."""
 
+from typing import Any
+
 import numpy as np
 
 from tfrs_shop.metrics.ranking import per_example
+from tfrs_shop.metrics.uncertainty import intervals
 
 # Earlier events with a product: from, to.
 HISTORY_LENGTHS = ((0, 0), (1, 4), (5, 9), (10, 19), (20, None))
@@ -11,8 +14,8 @@ HEAD_SHARE = 0.2
 
 def slice_metrics(
     ranks: np.ndarray, history_length: np.ndarray, new_user: np.ndarray, label: np.ndarray, train_count: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Return slice name to its number of ``examples``, ``recall@10``, ``ndcg@10`` and ``mrr``.
+) -> dict[str, dict[str, Any]]:
+    """Return slice name to its ``examples``, ``recall@10``, ``ndcg@10``, ``mrr``, and ``interval``, of NDCG@10.
 
     A slice without examples says only that. Head, tail and unseen products are three parts of one whole.
 
@@ -38,11 +41,12 @@ def slice_metrics(
         "tail_products": ~head & ~unseen,
     }
     values = per_example(ranks)
-    slices: dict[str, dict[str, float]] = {}
+    slices: dict[str, dict[str, Any]] = {}
     for name, these in chosen.items():
         slices[name] = {"examples": int(these.sum())}
         if these.any():
             slices[name] |= {metric: float(value[these].mean()) for metric, value in values.items()}
+            slices[name] |= {"interval": intervals({"ndcg@10": values["ndcg@10"][these]})["ndcg@10"]}
     return slices
 
 

@@ -12,6 +12,7 @@ from tfrs_shop.served.diversity import (
     explore_sample,
     explore_walk,
     mmr,
+    nearest,
 )
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits
@@ -110,7 +111,7 @@ class RecommendDiverse(tf.Module):
         none = tf.zeros([tf.shape(history)[0], WALKS * STEPS], tf.int32)
         visited = tf.cond(tf.reduce_any(walks), walked, lambda: none)
         scores, products = self.shop.next_products(rows, limits, count=self.pool, besides=visited)
-        places = self.once.value(scores, products, visited, method, strength, seed)
+        places = self.once.value(scores, products, history, visited, method, strength, seed)
         found, place = places >= 0, tf.maximum(places, 0)
         return self.shop.answer(
             tf.where(found, tf.gather(scores, place, batch_dims=1), 0.0),
@@ -121,6 +122,7 @@ class RecommendDiverse(tf.Module):
         self,
         scores: tf.Tensor,
         products: tf.Tensor,
+        history: tf.Tensor,
         visited: tf.Tensor,
         method: tf.Tensor,
         strength: tf.Tensor,
@@ -130,11 +132,15 @@ class RecommendDiverse(tf.Module):
         k, shop = self.shop.retrieval.k, self.shop
         left = products > 0
 
+        def of_texts(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            vectors, past = self._likeness(tf.gather(products, rows)), tf.gather(history, rows)
+            return nearest(vectors, self._likeness(past), past > 0), vectors
+
         def by_mmr(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-            return mmr(tf.gather(scores, rows), self._likeness(tf.gather(products, rows)), left, strength, k)
+            return mmr(tf.gather(scores, rows), *of_texts(rows), left, strength, k)
 
         def by_dpp(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-            return dpp(tf.gather(scores, rows), self._likeness(tf.gather(products, rows)), left, strength, k)
+            return dpp(tf.gather(scores, rows), *of_texts(rows), left, strength, k)
 
         def by_quota(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
             return category_quota(tf.gather(shop.categories.number, tf.gather(products, rows)), left, strength, k)
