@@ -19,6 +19,7 @@ from tfrs_shop.report_charts import line_chart, ticks
 from tfrs_shop.report_examples import because, example_users
 from tfrs_shop.report_page import Words, cards, page, section, table, text
 from tfrs_shop.report_sections import compared_section, data_section
+from tfrs_shop.served.explain import PER_USER
 
 
 def parsed(html: str) -> ElementTree.Element:
@@ -139,7 +140,8 @@ def test_a_reason_is_the_event_without_which_the_chance_falls_most(trained) -> N
         for place in np.flatnonzero(kinds):
             left = {name: np.append(pad, np.delete(rows[name][row], place)) for name, pad in pads.items()}
             left = {name: tf.constant(value[None], batch[name].dtype) for name, value in left.items()}
-            score = model.final_scores(vectors, {**left, "profile": tf.constant(rows["profile"][row : row + 1])})
+            left |= {name: tf.constant(rows[name][row : row + 1]) for name in PER_USER if name in rows}
+            score = model.final_scores(vectors, left)
             what = history[place] or place - len(history)
             adds[what] = adds.get(what, 0.0) + scores[row, products[row]] - score.numpy()[0, products[row]]
         assert len(adds) > 1
