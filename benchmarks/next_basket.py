@@ -45,9 +45,9 @@ def peers(known: Baskets, users: Iterable[str]) -> dict[str, list[list[str]]]:
 
 def bundle_answers(bundle: Path, users: Sequence[str]) -> list[list[str]]:
     """Return the ten products that ``recommend`` of `bundle` answers for each of `users`."""
-    import tensorflow_text  # noqa: F401  (the bundle's ops)
-
-    import tensorflow as tf  # isort: skip
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  (registers the texts' ops)
+    from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the index's ops)
 
     recommend = tf.saved_model.load(str(bundle)).signatures["recommend"]
     found: list[list[str]] = []

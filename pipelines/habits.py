@@ -2,7 +2,7 @@
 
 What was in many of a user's sessions is likely to be in the next one, which on shops for resellers or groceries is
 hard to beat (TIFU-KNN, Hu et al., SIGIR 2020): each session counts once for each of its products, and an older session
-less. A user of one session has shown no habit yet.
+less.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ MOST = 100
 
 
 def habits(events: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return a user's products and what each weighs, the weightiest first; nothing of a user of a single session.
+    """Return a user's products and what each weighs, the weightiest first; nothing where nothing tells of sessions.
 
     Args:
         events: of one user, oldest first, all of a product.
     """
+    if all(event["timestamp"] is None and not event["session_id"] for event in events):
+        return {}
     sessions: dict[Any, dict[str, None]] = {}
     for key, event in zip(session_keys(events), events, strict=True):
         sessions.setdefault(key, {})[event["product_id"]] = None
-    if len(sessions) < 2:
-        return {}
     weights: dict[str, float] = {}
     # Newest first, so that of products of equal weight the one that was met last comes first.
     for age, products in enumerate(reversed(sessions.values())):

@@ -26,7 +26,7 @@ def user_row(data, place: int) -> dict[str, tf.Tensor]:
         return tf.constant([[missing] * (LENGTH - len(found)) + found], dtype)
 
     usual = [data.values["product_id"].index(value) + 1 for value in users["usual_product_id"][place]]
-    weights = np.array(users["usual_weight"][place], np.float32)
+    weights = np.array(users["usual_weight"][place], np.float32) * (1 + data.catalogue.train_count[usual]) ** 0.25
     return {
         "usual_product": tf.constant([usual], tf.int32),
         "usual_share": tf.constant([weights / weights.sum() if usual else weights], tf.float32),

@@ -9,7 +9,7 @@ from pipelines.habits import MOST, habits
 from tfrs_shop.dataset import begins_session
 from tfrs_shop.evaluation import bought_again, choose_habit_weight
 from tfrs_shop.export import Serving, export, usual_exclusion
-from tfrs_shop.habits import Usual, usual
+from tfrs_shop.habits import Usual, prior, usual
 from tfrs_shop.run import RunInfo
 
 MINUTE = 60_000
@@ -30,10 +30,10 @@ def test_without_session_ids_half_an_hour_parts_sessions() -> None:
     assert habits(events) == pytest.approx({"c": 1.0, "a": 0.9, "b": 0.9})
 
 
-def test_one_session_shows_no_habit() -> None:
+def test_the_last_session_is_a_habit_too_but_not_where_sessions_are_unknown() -> None:
+    assert habits([event("a", "1"), event("b", "1"), event("a", "1")]) == {"a": 1.0, "b": 1.0}
     assert habits([]) == {}
     assert habits([event("a"), event("a"), event("b")]) == {}
-    assert habits([event("a", "1"), event("a", "1")]) == {}
 
 
 def test_the_weightiest_products_are_kept() -> None:
@@ -45,11 +45,16 @@ def test_the_weightiest_products_are_kept() -> None:
 
 
 def test_shares_are_of_what_is_known() -> None:
-    found = usual(tf.ragged.constant([[3, 0, 1], []], tf.int32), tf.ragged.constant([[2.0, 5.0, 1.0], []]))
+    counts = tf.constant([9.0, 1.0, 1.0, 0.5])
+    found = usual(tf.ragged.constant([[3, 0, 1], []], tf.int32), tf.ragged.constant([[4.0, 5.0, 1.0], []]), counts)
     assert found.product.numpy().tolist() == [[3, 1], [0, 0]]
     np.testing.assert_allclose(found.share, [[2 / 3, 1 / 3], [0, 0]])
     np.testing.assert_allclose(found.of(tf.constant([[0, 1, 2], [0, 1, 2]])), [[0, 1 / 3, 0], [0, 0, 0]])
     np.testing.assert_allclose(found.of_all(3), [[0, 1 / 3, 0, 2 / 3], [0, 0, 0, 0]])
+
+
+def test_of_equal_habits_the_popular_one_weighs_more() -> None:
+    assert prior(np.array([0, 15, 80])).tolist() == [1.0, 2.0, 3.0]
 
 
 def test_a_user_without_habits_keeps_the_scores() -> None:

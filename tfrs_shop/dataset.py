@@ -20,7 +20,7 @@ from tfrs_shop.catalogue import Catalogue, bucket_edges, build_catalogue
 from tfrs_shop.edges import Edges, build_edges
 from tfrs_shop.errors import UserError
 from tfrs_shop.features import Feature, parsing_spec
-from tfrs_shop.habits import usual
+from tfrs_shop.habits import prior, usual
 from tfrs_shop.lexicon import Lexicon, build_lexicon
 from tfrs_shop.manifest import Manifest, load_manifest
 from tfrs_shop.schema import SESSION_GAP, is_target_type
@@ -112,14 +112,14 @@ class ShopData:
             ``label_event_type`` ``[batch]`` int32 and ``label_rating`` ``[batch]`` float32 are of the target;
             ``profile`` is ``[batch, attributes]`` int32; ``user_id`` ``[batch]`` string.
         """
-        tables, target_types = self.tables, self.target_types
+        tables, target_types, habit_prior = self.tables, self.target_types, prior(self.catalogue.train_count)
 
         def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
             if not shuffle_ties:
-                return _evaluation_rows(batch, tables, self.profile_codes(batch), length)
+                return _evaluation_rows(batch, tables, self.profile_codes(batch), length, habit_prior)
             kinds = tables["event_type"].lookup(batch["history_event_type"])
             batch = shuffled_ties(batch, tf.gather(tf.constant(target_types), kinds))
-            found = _evaluation_rows(batch, tables, self.profile_codes(batch), length)
+            found = _evaluation_rows(batch, tables, self.profile_codes(batch), length, habit_prior)
             # A drawn target was an event before the target, and may be among the habits.
             share = tf.where(batch["tied"][:, None], 0.0, found["usual_share"])
             return {**found, "usual_share": share, "tied": batch["tied"], "drawn_back": batch["drawn_back"]}
@@ -275,7 +275,11 @@ def _training_rows(
 
 
 def _evaluation_rows(
-    batch: dict[str, Any], tables: dict[str, tf.lookup.StaticHashTable], profile: tf.Tensor, length: int
+    batch: dict[str, Any],
+    tables: dict[str, tf.lookup.StaticHashTable],
+    profile: tf.Tensor,
+    length: int,
+    habit_prior: np.ndarray,
 ) -> dict[str, tf.Tensor]:
     history = _looked_up_history(batch, tables)
     older = tf.cast(tables["product_id"].lookup(batch["older_product_id"]), tf.int32)
@@ -286,18 +290,19 @@ def _evaluation_rows(
         "history_purchase_follows": _purchase_follows(batch, length),
         **_looked_up_target(batch, tables),
         "seen_product": tf.concat([history["history_product"], older], 1).to_tensor(0),
-        **_usual(batch, tables),
+        **_usual(batch, tables, habit_prior),
         "profile": profile,
         "user_id": batch["user_id"],
     }
 
 
-def _usual(batch: dict[str, Any], tables: dict[str, Any]) -> dict[str, tf.Tensor]:
+def _usual(batch: dict[str, Any], tables: dict[str, Any], habit_prior: np.ndarray) -> dict[str, tf.Tensor]:
     """Return what users are used to, where the target begins a session."""
     if "usual_product_id" not in batch:  # of an older data directory
         none = tf.zeros([tf.shape(batch["user_id"])[0], 0])
         return {"usual_product": tf.cast(none, tf.int32), "usual_share": none}
-    found = usual(tf.cast(tables["product_id"].lookup(batch["usual_product_id"]), tf.int32), batch["usual_weight"])
+    products = tf.cast(tables["product_id"].lookup(batch["usual_product_id"]), tf.int32)
+    found = usual(products, batch["usual_weight"], tf.constant(habit_prior))
     return {
         "usual_product": found.product,
         "usual_share": tf.where(begins_session(batch)[:, None], found.share, 0.0),

@@ -1,12 +1,17 @@
 """Habits: products that a user comes back to, counted by the pipeline, mixed with the chances of the next product.
 
 Inside a session hardly anything comes twice, so habits count only where a new session begins; see
-``pipelines/habits.py``.
+``pipelines/habits.py``. Of products that a user comes back to as often, the one that others buy is likelier.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
+
+# The power of a product's training events that its weight is multiplied by. Chosen on Online Retail's last but one
+# baskets: Recall@10 0.2757 without, 0.2846 with it, 0.2835 with a half, 0.2787 with 1.
+POPULARITY = 0.25
 
 
 class Usual(NamedTuple):
@@ -45,9 +50,20 @@ class Usual(NamedTuple):
         return tf.where(known, mixture, log_chance)
 
 
-def usual(products: tf.RaggedTensor, weights: tf.RaggedTensor) -> Usual:
-    """Return the habits of ``products`` and ``weights`` ``[batch, (some)]``; product 0, an unknown one, is let go."""
+def prior(train_count: np.ndarray) -> np.ndarray:
+    """Return ``[products + 1]`` float32: what the weight of a habit is multiplied by, given the training events."""
+    return ((1.0 + train_count) ** POPULARITY).astype(np.float32)
+
+
+def usual(products: tf.RaggedTensor, weights: tf.RaggedTensor, prior: tf.Tensor) -> Usual:
+    """Return what users are used to.
+
+    Args:
+        products: ``[batch, (some)]`` int32; 0, an unknown one, is let go.
+        weights: ``[batch, (some)]`` float32.
+        prior: ``[products + 1]`` float32, of `prior`.
+    """
     known = products > 0
     product, weight = (tf.ragged.boolean_mask(values, known) for values in (products, weights))
-    dense = weight.to_tensor(0.0)
+    dense = (weight * tf.gather(prior, product)).to_tensor(0.0)
     return Usual(product.to_tensor(0), tf.math.divide_no_nan(dense, tf.reduce_sum(dense, 1, keepdims=True)))

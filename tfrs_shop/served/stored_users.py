@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData, left_padded
-from tfrs_shop.habits import usual
+from tfrs_shop.habits import prior, usual
 from tfrs_shop.schema import BOUGHT
 from tfrs_shop.served.lookup import LineTable, Lists
 
@@ -44,6 +44,7 @@ class StoredUsers(tf.Module):
         self.bought, self.seen = lists("bought"), lists("seen")
         self.habits = habits
         if habits:
+            self.habit_prior = tf.constant(prior(data.catalogue.train_count))
             self.usual_products, self.usual_weights = lists("usual_products"), lists("usual_weights", dtype=np.float32)
         self.attributes = max(1, len(data.profile))
         profiles = data.profile_codes(users) if rows else tf.zeros([0, self.attributes], tf.int32)
@@ -68,7 +69,7 @@ class StoredUsers(tf.Module):
             "profile": tf.gather(self.profiles, user),
         }
         if self.habits:
-            found = usual(self.usual_products.rows(user), self.usual_weights.rows(user))
+            found = usual(self.usual_products.rows(user), self.usual_weights.rows(user), self.habit_prior)
             rows |= {"usual_product": found.product, "usual_share": found.share}
         return rows
 
