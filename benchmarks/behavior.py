@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from benchmarks import behavior_data
 from benchmarks.beauty import ROOT
@@ -38,17 +39,26 @@ def main(arguments: list[str] | None = None) -> None:
     path = RESULTS / "behavior.json"
     result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     for name in given.only:
-        make, measure = SETS[name]
+        make, measure, unmeasured = SETS[name]
         data, run = make(work), work / f"run_{name}"
         training = {}
         if not (given.keep_runs and (run / "run.json").exists()):
             shutil.rmtree(run, ignore_errors=True)
-            files = ["--data", str(data), "--output", str(run), "--config", given.config]
+            config = without(given.config, unmeasured, work / f"{name}.yaml")
+            files = ["--data", str(data), "--output", str(run), "--config", str(config)]
             training = run_step("tfrs_shop.cli", "train", *files)
         result[name] = {"tasks": measure(str(run)), "config": Path(given.config).name, "training": training}
         path.parent.mkdir(exist_ok=True)
         path.write_text(json.dumps(result, indent=2) + "\n")
     print("\n" + "\n".join(lines_of(result)))
+
+
+def without(config: str, heads: tuple[str, ...], path: Path) -> Path:
+    """Write the settings of the file `config` to `path`, without the training of `heads`, and return it."""
+    settings = yaml.safe_load(Path(config).read_text())
+    settings |= {head: {"steps": 0} for head in heads}
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
+    return path
 
 
 def measure_next(run: str) -> dict[str, Any]:
@@ -234,11 +244,12 @@ def lines_of(result: dict[str, Any]) -> Iterator[str]:
                 yield f"| {name} | {task} | {method} | {' | '.join(shown)} | {metrics.get('examples', '')} |"
 
 
-SETS: dict[str, tuple[Callable[[Path], Path], Callable[[str], dict[str, Any]]]] = {
-    "taobao": (behavior_data.taobao, measure_next),
-    "jd": (behavior_data.jd, measure_halves),
-    "simulated": (behavior_data.simulated, measure_simulated),
-    "reviews": (behavior_data.reviews, measure_ratings),
+# Of each set how its data is made, what is measured, and the heads of which nothing is.
+SETS: dict[str, tuple[Callable[[Path], Path], Callable[[str], dict[str, Any]], tuple[str, ...]]] = {
+    "taobao": (behavior_data.taobao, measure_next, ("intent",)),
+    "jd": (behavior_data.jd, measure_halves, ("intent",)),
+    "simulated": (behavior_data.simulated, measure_simulated, ()),
+    "reviews": (behavior_data.reviews, measure_ratings, ("intent", "behavior")),
 }
 
 if __name__ == "__main__":
