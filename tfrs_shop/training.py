@@ -94,6 +94,8 @@ def _fit(
         build(model, data)
         if model.intent_head is not None:
             keep_intent(model.intent_head, intent)
+        products, ratings = data.training_ratings()
+        model.rating_head.count(data.catalogue.embedding[products], ratings)
         schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs)
         slow = model.text.trainable_weights if model.text is not None else []
         model.compile(

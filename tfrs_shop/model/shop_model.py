@@ -341,6 +341,7 @@ class ShopModel(tfrs.Model):
             {
                 "index": self.id_rows(label),
                 "vector": tf.scatter_nd(tf.cast(tf.where(label > 0), tf.int32), products, shape),
+                "rating": inputs["label_rating"],
             },
             {
                 "index": self.id_rows(inputs["history_product"]),
