@@ -22,12 +22,13 @@ Rows = dict[str, tf.Tensor]
 
 
 def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None]) -> list[np.ndarray]:
-    """Return the weights of the behaviour head of `model`, whose towers are trained and stay as they are.
+    """Return the weights of a behaviour head for `model`, whose towers are trained and stay as they are.
 
-    None where there is nothing to learn from. The head reads the towers' query vectors with their dropout, as they are
-    surer of what they were trained on than of anything else. A purchase is learnt by heart long before the types and
-    the categories are learnt, so that its weights, which are its own, are kept from the check at which it was best, and
-    the others from that at which they were; without a validation split all are the last.
+    They are for ``set_weights``; none where there is nothing to learn from. The head reads the towers' query vectors
+    with their dropout, as they are surer of what they were trained on than of anything else. A purchase is learnt by
+    heart long before the types and the categories are learnt, so that its weights, which are its own, are kept from the
+    check at which it was best, and the others from that at which they were; without a validation split all are the
+    last.
 
     Args:
         model: its settings say how many steps at most.
@@ -35,14 +36,15 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
         say: takes one line of progress.
     """
     head, length = model.behavior_head, model.config.towers.max_history
-    rows = data.manifest.counts["examples"]["train"]
-    if head is None or not rows:
+    if head is None or not data.manifest.counts["examples"]["train"]:
+        return []
+    windows = data.training_windows(length)
+    count = int(windows.reduce(tf.constant(0, tf.int64), lambda seen, _: seen + 1))
+    if not count:
         return []
     tf_keras.utils.set_random_seed(model.config.training.seed)
     learner = BehaviorHead(model.config.behavior, head.tasks, length, name="learner")
     vectors = model.product_vectors()
-    windows = data.training_windows(length)
-    count = sum(1 for _ in windows)
     steps = min(model.config.behavior.steps, max(CHECKS, PASSES * count // BATCH))
     batches = windows.shuffle(min(count, SHUFFLE_BUFFER), seed=model.config.training.seed).repeat().batch(BATCH)
     optimizer = tf_keras.optimizers.Adam(
@@ -88,7 +90,6 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
     # As the model's head is: Keras lists weights in another order where they are not trainable.
     learner.trainable = False
     weights: list[np.ndarray] = learner.get_weights()
-    head.set_weights(weights)
     return weights
 
 
