@@ -136,8 +136,8 @@ class ShopData:
             ratings = np.concatenate([batch["history_rating"].flat_values, target["label_rating"]])
             known = ~np.isnan(ratings)
             found.append((products[known], ratings[known]))
-        products, ratings = zip(*found, strict=True)
-        return np.concatenate(products), np.concatenate(ratings)
+        columns = list(zip(*found, strict=True))
+        return np.concatenate(columns[0]), np.concatenate(columns[1])
 
     @functools.cached_property
     def target_types(self) -> np.ndarray:
