@@ -3,9 +3,9 @@
 The behaviour head, trained by ``tfrs-shop train``, beside a Markov chain on the last event and scikit-learn's logistic
 regression, on four sets (``benchmarks.behavior_data``): the next event's type and category on taobao_behavior and a
 simulated shop, a purchase in the rest of the session on the simulated shop and, given the session's first half, on
-jd_micro_behavior; and the rating head beside the mean of user and product means on amazon_reviews_2023. All
-read the same histories (``benchmarks.intent``: the same queries), and whatever is chosen is chosen on the validation
-split. Writes ``bench-results/behavior.json``.
+jd_micro_behavior; and the rating head beside the mean of user and product means on amazon_reviews_2023. All read the
+same histories, and whatever is chosen is chosen on the validation split. Query intent has ``benchmarks.intent``. Writes
+``bench-results/behavior.json``.
 """
 
 import argparse
@@ -20,6 +20,9 @@ import numpy as np
 from benchmarks import behavior_data
 from benchmarks.beauty import ROOT
 from benchmarks.steps import run_step
+from tfrs_shop.metrics.choices import choice_metrics, judged, yes_no_metrics
+from tfrs_shop.metrics.pairs import SMALLEST
+from tfrs_shop.metrics.uncertainty import paired_test
 
 CONFIG = str(ROOT / "benchmarks" / "behavior.yaml")
 RESULTS = ROOT / "bench-results"
@@ -57,15 +60,6 @@ def measure_next(run: str) -> dict[str, Any]:
 
     model, data, _ = load_run(run)
     return measured(model, data, {})
-
-
-def measure_simulated(run: str) -> dict[str, Any]:
-    """Return what `measure_next` does, and the metrics of query intent."""
-    from benchmarks.intent import measure_intent
-    from tfrs_shop.run import load_run
-
-    model, data, _ = load_run(run)
-    return measured(model, data, {}) | {f"query {task}": found for task, found in measure_intent(model, data).items()}
 
 
 def measure_halves(run: str) -> dict[str, Any]:
@@ -107,7 +101,6 @@ def measured(model: Any, data: Any, chosen: dict[str, np.ndarray]) -> dict[str, 
     """
     from benchmarks import behavior_peers as peers
     from tfrs_shop.behavior_evaluation import behavior_predictions
-    from tfrs_shop.metrics.choices import choice_metrics, judged, yes_no_metrics
 
     length, leaf = model.config.towers.max_history, model.behavior_head.tasks.leaf
     kinds, categories = len(data.values["event_type"]), len(data.values["category"])
@@ -129,11 +122,13 @@ def measured(model: Any, data: Any, chosen: dict[str, np.ndarray]) -> dict[str, 
         last = fit.kinds[asked][:, -1], check.kinds[:, -1]
         markov = peers.Markov(last[0], wanted, last[1], known, kinds + 1, kinds)
         regression = peers.Regression(rows["fit"][asked], wanted, rows["check"], known, kinds)
-        result["event_type"] = {
-            OURS: choice_metrics(ours["event_type"]),
-            MARKOV: choice_metrics(judged(markov.chances(test.kinds[:, -1]), truth)),
-            REGRESSION: choice_metrics(judged(regression.chances(rows["test"]), truth)),
-        }
+        result["event_type"] = compared(
+            {
+                OURS: ours["event_type"],
+                MARKOV: judged(markov.chances(test.kinds[:, -1]), truth),
+                REGRESSION: judged(regression.chances(rows["test"]), truth),
+            }
+        )
         asked, known = fit.next_category > 0, check.next_category > 0
         some = test.where(test.next_category > 0)
         last = fit.categories[asked][:, -1], check.categories[known][:, -1]
@@ -144,11 +139,13 @@ def measured(model: Any, data: Any, chosen: dict[str, np.ndarray]) -> dict[str, 
             rows["fit"][asked], case(fit.where(asked)), rows["check"][known], case(check.where(known)), 3
         )
         both = peers.CategoryRegression(regression, markov, kinds)
-        result["category"] = {
-            OURS: choice_metrics(ours["category"]),
-            MARKOV: choice_metrics(in_parts(some, lambda part: markov.chances(part.categories[:, -1]))),
-            REGRESSION: choice_metrics(in_parts(some, both.chances)),
-        }
+        result["category"] = compared(
+            {
+                OURS: ours["category"],
+                MARKOV: in_parts(some, lambda part: markov.chances(part.categories[:, -1])),
+                REGRESSION: in_parts(some, both.chances),
+            }
+        )
 
     asked, known, there = fit.follows >= 0, check.follows >= 0, test.follows >= 0
     wanted, truth, happened = fit.follows[asked], check.follows[known], test.follows[there] > 0
@@ -165,14 +162,12 @@ def measured(model: Any, data: Any, chosen: dict[str, np.ndarray]) -> dict[str, 
         of_middles = peers.features(middles, kinds)
         regression = peers.Regression(of_middles, middles.follows, rows["check"][known], truth, 2)
         found[f"{REGRESSION}, fitted to middles"] = regression.chances(rows["test"][there])[:, 1]
-    result["purchase"] = {name: yes_no_metrics(happened, chance) for name, chance in found.items()}
+    result["purchase"] = yes_no_compared(happened, found)
     return result
 
 
 def in_parts(moments: Any, chances: Callable[[Any], np.ndarray]) -> dict[str, np.ndarray]:
     """Return what is `judged` of the next category, some moments at a time: there are thousands of categories."""
-    from tfrs_shop.metrics.choices import judged
-
     parts = []
     for start in range(0, len(moments.next_kind), CHUNK):
         rows = np.arange(len(moments.next_kind))
@@ -186,7 +181,6 @@ def measure_ratings(run: str) -> dict[str, Any]:
     from benchmarks.ratings import SHRINKAGE
     from tfrs_shop.dataset import read_records
     from tfrs_shop.evaluation_pass import rank_split
-    from tfrs_shop.metrics.pairs import rmse
     from tfrs_shop.run import load_run
 
     model, data, _ = load_run(run)
@@ -198,18 +192,48 @@ def measure_ratings(run: str) -> dict[str, Any]:
         earlier += [(user, product, value) for user, *lists in rows for product, value in zip(*lists, strict=True)]
     overall = float(np.mean([value for *_, value in earlier]))
     products = data.catalogue.product_id[found.label]
-    errors = {}
+    expected = {OURS: found.predicted_rating.astype(np.float64), "overall mean": np.full(len(truth), overall)}
     for name, shrinkage in (("plain", 0.0), ("shrunken", SHRINKAGE)):
         of_user = means(((user, value - overall) for user, _, value in earlier), shrinkage)
         of_product = means(((product, value - overall) for _, product, value in earlier), shrinkage)
-        expected = [
-            overall + (of_user.get(user, 0.0) + of_product.get(product, 0.0)) / 2
-            for user, product in zip(found.user_id, products, strict=True)
-        ]
-        errors[f"mean of user and product means, {name}"] = rmse(truth, np.clip(expected, 1.0, 5.0))
-    errors["overall mean"] = rmse(truth, np.full(len(truth), overall))
-    ours = rmse(truth, np.clip(found.predicted_rating.astype(np.float64), 1.0, 5.0))
-    return {"rating": {OURS: {"rmse": ours}, **{name: {"rmse": value} for name, value in errors.items()}}}
+        user = np.array([overall + of_user.get(value, 0.0) for value in found.user_id])
+        product = np.array([overall + of_product.get(value, 0.0) for value in products])
+        expected |= {
+            f"user mean, {name}": user,
+            f"product mean, {name}": product,
+            f"mean of user and product means, {name}": (user + product) / 2,
+        }
+    squares = {name: np.square(np.clip(values, 1.0, 5.0) - truth) for name, values in expected.items()}
+    return {
+        "rating": {
+            name: {"rmse": float(np.sqrt(values.mean())), "examples": len(truth)} | paired(squares[OURS], values)
+            for name, values in squares.items()
+        }
+    }
+
+
+def paired(ours: np.ndarray, theirs: np.ndarray) -> dict[str, Any]:
+    """Return how the mean loss of this model differs from a peer's, example by example; nothing of itself."""
+    if theirs is ours:
+        return {}
+    found = paired_test(ours, theirs)
+    return {"ours_less_theirs": found["difference"], "interval": found["interval"], "p_value": found["p_value"]}
+
+
+def compared(found: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Return the metrics of each method's `judged` examples, and how its log loss differs from the first's."""
+    losses = {name: -np.log(np.maximum(part["chance"], SMALLEST)) for name, part in found.items()}
+    ours = next(iter(losses.values()))
+    return {name: choice_metrics(part) | paired(ours, losses[name]) for name, part in found.items()}
+
+
+def yes_no_compared(happened: np.ndarray, found: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Return the metrics of each method's chances, and how its log loss differs from the first's."""
+    losses = {
+        name: -np.log(np.maximum(np.where(happened, chance, 1.0 - chance), SMALLEST)) for name, chance in found.items()
+    }
+    ours = next(iter(losses.values()))
+    return {name: yes_no_metrics(happened, chance) | paired(ours, losses[name]) for name, chance in found.items()}
 
 
 def means(pairs: Iterator[tuple[bytes, float]], shrinkage: float) -> dict[bytes, float]:
@@ -222,8 +246,8 @@ def means(pairs: Iterator[tuple[bytes, float]], shrinkage: float) -> dict[bytes,
 
 def lines_of(result: dict[str, Any]) -> Iterator[str]:
     """Yield the table of `result` in Markdown."""
-    yield "| data | task | method | AUC | log loss | ECE | accuracy | RMSE | examples |"
-    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+    yield "| data | task | method | AUC | log loss | ECE | accuracy | RMSE | examples | this model less it, 95% |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
     for name, part in result.items():
         for task, methods in part["tasks"].items():
             for method, metrics in methods.items():
@@ -231,13 +255,15 @@ def lines_of(result: dict[str, Any]) -> Iterator[str]:
                     f"{metrics[key]:.4f}" if key in metrics else ""
                     for key in ("auc", "log_loss", "ece", "accuracy", "rmse")
                 ]
-                yield f"| {name} | {task} | {method} | {' | '.join(shown)} | {metrics.get('examples', '')} |"
+                low, high = metrics.get("interval", (0.0, 0.0))
+                less = f"{metrics['ours_less_theirs']:.4f} ({low:.4f} to {high:.4f})" if "interval" in metrics else ""
+                yield f"| {name} | {task} | {method} | {' | '.join(shown)} | {metrics.get('examples', '')} | {less} |"
 
 
 SETS: dict[str, tuple[Callable[[Path], Path], Callable[[str], dict[str, Any]]]] = {
     "taobao": (behavior_data.taobao, measure_next),
     "jd": (behavior_data.jd, measure_halves),
-    "simulated": (behavior_data.simulated, measure_simulated),
+    "simulated": (behavior_data.simulated, measure_next),
     "reviews": (behavior_data.reviews, measure_ratings),
 }
 

@@ -23,6 +23,7 @@ def full() -> None:
     run_step("benchmarks.complements")
     run_step("benchmarks.ratings")
     run_step("benchmarks.behavior")
+    run_step("benchmarks.intent")
     run_step("benchmarks.search")
     data = RESULTS / "beauty" / "data"
     if data.is_dir():

@@ -9,9 +9,11 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from pipelines.sessions import purchase_follows, session_keys
 from tfrs_shop.behavior_evaluation import behavior_metrics, behavior_predictions, last_behavior
+from tfrs_shop.behavior_training import CHECKS, Best, train_behavior
 from tfrs_shop.config import BehaviorConfig
-from tfrs_shop.model.behavior_events import BehaviorEvents, gap_buckets, last_met
+from tfrs_shop.model.behavior_events import BehaviorEvents, gap_buckets, last_met, lasted
 from tfrs_shop.model.behavior_head import BehaviorHead, BehaviorTasks
+from tfrs_shop.run import load_run
 
 MINUTE = 60_000
 
@@ -122,16 +124,56 @@ def test_a_type_that_is_no_target_has_no_chance() -> None:
     assert chances.sum(-1) == pytest.approx(np.ones([3, 6]), abs=1e-5)
 
 
-def test_its_gradient_stops_before_the_towers(trained) -> None:
-    model, data = trained
-    rows = next(iter(data.training_windows(10).batch(8)))
-    with tf.GradientTape() as tape:
-        queries = model.query_vectors(rows, tf.zeros([8, 10, 32]))
-        loss = model._behavior_loss(rows, queries, training=False)
-    found = tape.gradient(loss, [*model.query_tower.trainable_variables, *model.behavior_head.trainable_variables])
-    towers = len(model.query_tower.trainable_variables)
-    assert all(gradient is None for gradient in found[:towers])
-    assert sum(gradient is not None for gradient in found[towers:]) > 20
+def test_a_session_lasts_from_its_first_event_as_far_as_times_are_known() -> None:
+    seconds = [-1, 0, 10, 40, 40 + 3000, 40 + 3060]
+    times = tf.constant([[-1 if second < 0 else 1000 * second for second in seconds]], tf.int64)
+    gaps = gap_buckets(times)
+    known = np.log1p([0, 0, 10, 40, 0, 60])
+    assert lasted(times, gaps).numpy()[0] == pytest.approx(known, abs=1e-5)
+    assert lasted(times, 0 * gaps).numpy().tolist() == [[0.0] * 6]
+
+
+def test_a_linear_model_is_told_how_many_events_products_and_categories_there_are() -> None:
+    rows = {
+        "history_event_type": tf.constant([[0, 1, 1, 2]], tf.int32),
+        "history_product": tf.constant([[0, 7, 8, 7]], tf.int32),
+        "history_category": tf.constant([[0, 3, 3, 3]], tf.int32),
+        "history_timestamp": tf.constant([[-1, -1, -1, -1]], tf.int64),
+    }
+    plain = BehaviorEvents(event_types=2, categories=3)(rows).plain.numpy()[0]
+    # Before the traces of two types at three rates and the length of the session: shares, before them counts.
+    shares, counts = plain[:, -11:-7], plain[:, -15:-11]
+    assert counts == pytest.approx(np.log1p([[0, 0, 0, 0], [1, 1, 1, 1], [2, 1, 2, 2], [2, 1, 3, 3]]), abs=1e-6)
+    third = 1 / 3
+    expected = [[0, 0, 0, 0], [1, 0, 1, 1], [1, 0, 1, 0.5], [2 * third, third, 2 * third, third]]
+    assert shares == pytest.approx(np.array(expected), abs=1e-6)
+
+
+def test_its_training_leaves_the_towers_as_they_are_and_is_kept_in_the_run(run) -> None:
+    model, data, _ = load_run(run)
+    before = [weight.numpy() for weight in model.trainable_variables]
+    lines: list[str] = []
+    weights = train_behavior(model, data, lines.append)
+    for ours, theirs in zip(model.trainable_variables, before, strict=True):
+        assert ours.numpy().tolist() == theirs.tolist()
+    with np.load(run / "behavior.npz") as kept:
+        assert [kept[name].shape for name in kept.files] == [weight.shape for weight in weights]
+    assert len(lines) == CHECKS
+    assert all(name in lines[-1] for name in ("event_type", "category", "purchase"))
+
+
+def test_each_part_keeps_its_weights_from_the_check_at_which_it_was_best() -> None:
+    weight, other, unasked = tf.Variable(0.0), tf.Variable(0.0), tf.Variable(0.0)
+    parts = [Best(("event_type", "category"), [weight]), Best(("purchase",), [other]), Best(("rating",), [unasked])]
+    checks = [(0.5, 0.9, 0.3), (0.4, 0.9, 0.1), (0.6, 0.6, 0.2), (0.7, 0.9, 0.4)]
+    for step, losses in enumerate(checks, 1):
+        for part, variable in zip(parts, (weight, other, unasked), strict=True):
+            variable.assign(step)
+            part.see(dict(zip(("event_type", "category", "purchase"), losses, strict=True)))
+    for part in parts:
+        part.restore()
+    # What nothing tells of stays as it was in the end.
+    assert [weight.numpy(), other.numpy(), unasked.numpy()] == [3.0, 2.0, 4.0]
 
 
 def test_evaluation_judges_what_the_split_tells_of(trained) -> None:

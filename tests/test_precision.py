@@ -8,7 +8,6 @@ import tf_keras
 from conftest import quiet
 
 from tfrs_shop.callbacks import read_history
-from tfrs_shop.config import BehaviorConfig
 from tfrs_shop.export import Serving, export
 from tfrs_shop.run import load_run
 from tfrs_shop.training import train
@@ -22,10 +21,6 @@ def test_it_trains_like_float32_and_is_exported(shop, small_config, run, tmp_pat
     if "xla" in settings:
         # What the questions make of bfloat16 is told by the export of the other run.
         request.getfixturevalue("few_questions")
-        # XLA trains without the behaviour head, so its loss is compared with that of a run without one.
-        small_config = dataclasses.replace(small_config, behavior=BehaviorConfig(weight=0.0))
-        run = tmp_path / "plain"
-        train(shop.data, run, small_config, quiet)
     training = dataclasses.replace(small_config.training, **settings)
     info = train(shop.data, tmp_path / "run", dataclasses.replace(small_config, training=training), quiet)
     for ours, theirs in zip(read_history(tmp_path / "run"), read_history(run), strict=True):

@@ -19,6 +19,7 @@ def head(mean: float = 3.0, likeness: bool = False) -> RatingHead:
     made = RatingHead(RankingConfig(units=8), products=5, history=6, rating_mean=mean)
     made(asked(1), past([1], [4.0]))
     made.bias.embeddings.assign([[0.0], [1.0], [-0.5], [0.0], [0.0], [0.0]])
+    made.same.assign(0.0)
     if not likeness:
         made.likeness.kernel.assign(tf.zeros_like(made.likeness.kernel))
     return made
@@ -80,6 +81,24 @@ def test_a_new_product_has_no_bias_of_its_own() -> None:
     made = head()
     made.bias.embeddings.assign([[9.0], [1.0], [-0.5], [0.0], [0.0], [0.0]])
     assert made(asked(0), past([0], [NAN])).numpy()[0, 0] == pytest.approx(3.0)
+
+
+def test_what_is_counted_of_a_product_is_shrunken_and_leaves_out_what_is_asked_for() -> None:
+    made = head()
+    made.count(np.array([3, 3, 0, 4, 3]), np.array([5.0, 4.0, 1.0, 1.0, NAN]))
+    alone = past([0], [NAN])
+    # Shrinkage starts at 5: two ratings, together 3 above the mean; one, 2 below it.
+    assert made(asked(3, 4, 0), alone).numpy()[0] == pytest.approx([3.0 + 3.0 / 7.0, 3.0 - 2.0 / 6.0, 3.0])
+    trained = {**asked(3, 4, 3), "rating": tf.constant([[5.0, 1.0, NAN]])}
+    assert made(trained, alone).numpy()[0] == pytest.approx([3.0 + 1.0 / 6.0, 3.0, 3.0 + 3.0 / 7.0], abs=1e-5)
+
+
+def test_an_earlier_rating_of_the_same_product_counts_more() -> None:
+    made = head()
+    made.same.assign(1.0)
+    found = made(asked(2), past([2, 1], [4.5, 4.0])).numpy()
+    weight = math.e * 2.0**-0.3
+    assert found[0, 0] == pytest.approx(2.5 + weight * 2.0 / (weight + 1.0 + 4.0), abs=1e-5)
 
 
 def test_a_task_weighs_by_its_uncertainty_or_as_it_is_told() -> None:

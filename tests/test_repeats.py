@@ -26,9 +26,7 @@ def data(shop):
 def biased(data):
     def make(loss: str, **settings) -> tuple[ShopModel, dict[str, tf.Tensor]]:
         retrieval = RetrievalConfig(loss, temperature=0.5, hard_negatives=0, logq=False, **settings)
-        model = ShopModel(
-            data, Config(SMALL, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))
-        )
+        model = ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(steps=0)))
         rows = next(iter(data.training_windows(6).batch(8)))
         model.compute_loss(rows)
         model.repeats.by_age.assign([0.5, -0.2, 0.1, 0.0, 0.3, -0.4])
@@ -157,7 +155,7 @@ def test_whether_products_come_again_is_learned(data, again: bool, sign: int) ->
         dataclasses.replace(SMALL, text=False),
         RetrievalConfig("full_softmax"),
         RankingConfig(weight=0.0),
-        behavior=BehaviorConfig(weight=0.0),
+        behavior=BehaviorConfig(steps=0),
     )
     tf_keras.utils.set_random_seed(1)
     model, rows = ShopModel(data, config), next(iter(data.training_windows(6).batch(8)))

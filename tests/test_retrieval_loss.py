@@ -21,9 +21,7 @@ def data(shop):
 
 
 def test_full_softmax_loss_is_the_cross_entropy_over_products_with_events_at_every_labelled_position(data) -> None:
-    config = Config(
-        SMALL, RetrievalConfig("full_softmax"), RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0)
-    )
+    config = Config(SMALL, RetrievalConfig("full_softmax"), RankingConfig(weight=0.0), behavior=BehaviorConfig(steps=0))
     model, rows = ShopModel(data, config), some_rows(data)
     loss = model.compute_loss(rows).numpy()
     vectors = model.product_vectors().numpy()
@@ -65,7 +63,7 @@ def minus_log_share(own: float, others: list[float]) -> float:
 def test_in_batch_loss_is_a_softmax_over_the_other_targets_of_the_batch(data, logq: bool, remove: bool) -> None:
     retrieval = RetrievalConfig("in_batch", temperature=0.5, logq=logq, remove_accidental_hits=remove, hard_negatives=0)
     model, rows = (
-        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))),
+        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(steps=0))),
         some_rows(data, count=3),
     )
     queries, labels, _, vectors = labelled_positions(model, rows)
@@ -96,7 +94,7 @@ def test_sampled_softmax_loss_weighs_a_drawn_product_by_how_rarely_it_is_drawn(
         hard_negatives=0,
     )
     model, rows = (
-        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))),
+        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(steps=0))),
         some_rows(data, count=3),
     )
     queries, labels, _, vectors = labelled_positions(model, rows)
@@ -121,7 +119,7 @@ def test_hard_negatives_are_the_nearest_products_and_never_what_the_user_went_on
 ) -> None:
     retrieval = RetrievalConfig(loss, temperature=0.5, negatives=30, sampling="uniform", hard_negatives=3)
     model, rows = (
-        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))),
+        ShopModel(data, Config(PLAIN, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(steps=0))),
         some_rows(data, count=3),
     )
     queries, labels, following, vectors = labelled_positions(model, rows)
@@ -177,7 +175,7 @@ def test_products_are_drawn_as_often_as_their_probability_says() -> None:
 def test_the_vectors_that_are_mined_are_renewed_every_so_many_steps(data) -> None:
     retrieval = RetrievalConfig("in_batch", hard_negatives=2, mined_every=3)
     model, rows = (
-        ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(weight=0.0))),
+        ShopModel(data, Config(SMALL, retrieval, RankingConfig(weight=0.0), behavior=BehaviorConfig(steps=0))),
         some_rows(data, count=3),
     )
     model.compute_loss(rows)

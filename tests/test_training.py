@@ -138,7 +138,7 @@ def exact_config(small_config):
         small_config,
         towers=dataclasses.replace(small_config.towers, dropout=0.0, text_dropout=0.0, id_dropout=0.0),
         ranking=RankingConfig(weight=0.0),
-        behavior=BehaviorConfig(weight=0.0),
+        behavior=BehaviorConfig(steps=0),
         training=dataclasses.replace(small_config.training, log_every=1, checkpoint_every=4, average=0.9),
     )
 

@@ -15,7 +15,7 @@ import yaml
 from conftest import quiet
 
 from tfrs_shop.callbacks import read_history
-from tfrs_shop.config import BehaviorConfig, RankingConfig, TrainingConfig
+from tfrs_shop.config import RankingConfig, TrainingConfig
 from tfrs_shop.errors import UserError
 from tfrs_shop.run import load_run, read_run
 from tfrs_shop.settings import to_dict
@@ -86,7 +86,6 @@ def plain_config(small_config):
         small_config,
         towers=dataclasses.replace(small_config.towers, dropout=0.0, text_dropout=0.0, id_dropout=0.0),
         ranking=RankingConfig(weight=0.0),
-        behavior=BehaviorConfig(weight=0.0),
         training=dataclasses.replace(small_config.training, average=0.9, checkpoint_every=7),
     )
 
@@ -117,7 +116,7 @@ def assert_trained_like(run: Path, expected: list[dict]) -> None:
     result = model.evaluate(data.evaluation_batches("validation", 10, 50), verbose=0, return_dict=True)
     for name in ("recall@10", "ndcg@10"):
         assert result[name] == pytest.approx(info.metrics[f"val_{name}"], abs=1e-4)
-    files = ["best", "config.yaml", "history.jsonl", "logs", "run.json", "search.npz"]
+    files = ["behavior.npz", "best", "config.yaml", "history.jsonl", "logs", "run.json", "search.npz"]
     assert sorted(path.name for path in run.iterdir()) == files
 
 

@@ -152,18 +152,18 @@ class BehaviorConfig:
     """The behaviour head: what comes next, as event type and category, and whether a purchase follows in the session.
 
     Attributes:
-        weight: of its loss; its gradient stops before the towers, so that retrieval cannot suffer. 0 leaves it out.
+        steps: at most, of its training, which is a pass of its own after the towers'; 0 leaves it out.
         units: of its hidden layer.
     """
 
-    weight: float = 1.0
+    steps: int = 4000
     units: int = 64
 
     def __post_init__(self) -> None:
         if self.units < 1:
             raise ValueError("behavior: units must be at least 1")
-        if self.weight < 0:
-            raise ValueError(f"behavior: weight {self.weight} must be at least 0")
+        if self.steps < 0:
+            raise ValueError(f"behavior: steps {self.steps} must be at least 0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +231,7 @@ class TrainingConfig:
         average: momentum of the moving average of the weights, which is what is validated and kept; 0: no average.
         seed: of initial weights, order and dropout.
         mixed_precision: compute in bfloat16 where the machine has it.
-        xla: compile the training step with XLA; without the behaviour head, which XLA cannot compile.
+        xla: compile the training step of the towers with XLA.
         strategy: ``tf.distribute`` strategy: one device, all GPUs of a machine, or all workers of TF_CONFIG.
         log_every: steps between progress and TensorBoard points.
         checkpoint_every: steps between checkpoints inside an epoch; 0: at the end of each epoch only.

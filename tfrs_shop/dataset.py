@@ -127,6 +127,18 @@ class ShopData:
         parsed = read_records(self.directory, self.manifest, split, batch_size)
         return parsed.map(rows, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
+    def training_ratings(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the products ``[events]`` int32 and the ratings ``[events]`` float32 of the rated training events."""
+        found = [(np.zeros(0, np.int32), np.zeros(0, np.float32))]
+        for batch in read_records(self.directory, self.manifest, "train"):
+            history, target = _looked_up_history(batch, self.tables), _looked_up_target(batch, self.tables)
+            products = np.concatenate([history["history_product"].flat_values, target["label"]])
+            ratings = np.concatenate([batch["history_rating"].flat_values, target["label_rating"]])
+            known = ~np.isnan(ratings)
+            found.append((products[known], ratings[known]))
+        columns = list(zip(*found, strict=True))
+        return np.concatenate(columns[0]), np.concatenate(columns[1])
+
     @functools.cached_property
     def target_types(self) -> np.ndarray:
         """``[event types + 1]`` bool: whether an event of this type can be a target; padding cannot."""

@@ -2,7 +2,7 @@
 
 ``run.json`` says what the run is and whether it is finished; ``config.yaml`` its settings; ``history.jsonl`` one line
 an epoch; ``best/`` the weights of the best epoch, and of the best before it; ``resume/`` what a killed training goes on
-from; ``logs/`` is for TensorBoard.
+from; ``search.npz`` and ``behavior.npz`` what is learnt apart from the epochs; ``logs/`` is for TensorBoard.
 """
 
 import dataclasses
@@ -10,10 +10,12 @@ import hashlib
 import json
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
 
 from tfrs_shop.config import Config
@@ -22,11 +24,12 @@ from tfrs_shop.settings import load_yaml, to_dict
 
 if TYPE_CHECKING:
     from tfrs_shop.dataset import ShopData
+    from tfrs_shop.model.behavior_head import BehaviorHead
     from tfrs_shop.model.shop_model import ShopModel
 
 RUN_NAME = "run.json"
 RUN_VERSION = 1
-SEARCH_NAME = "search.npz"
+SEARCH_NAME, BEHAVIOR_NAME = "search.npz", "behavior.npz"
 # Settings that may change when a run goes on: the model, the order of its batches and its average stay what they are.
 CHANGEABLE = (
     "epochs",
@@ -216,6 +219,8 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     model = ShopModel(data, load_yaml(Config, directory / "config.yaml"))
     build(model, data)
     restore_best(model, directory, info.best_epoch)
+    if model.behavior_head is not None:
+        restore_behavior(model.behavior_head, directory / BEHAVIOR_NAME)
     model.transition_weight, model.habit_weight = info.transition_weight, info.habit_weight
     model.search = SearchWeights.load(directory / SEARCH_NAME)
     return model, data, info
@@ -239,12 +244,29 @@ def restore_best(model: "ShopModel", directory: Path, epoch: int) -> None:
         raise UserError(f"{path}: does not fit this model ({reason}); train again.") from None
 
 
+def restore_behavior(head: "BehaviorHead", path: Path) -> None:
+    """Give `head` the weights in the file `path` of a run; an untrained run has none.
+
+    Raises:
+        UserError: they are of another model, or the file is damaged.
+    """
+    if not path.exists():
+        return
+    try:
+        with np.load(path) as found:
+            head.set_weights([found[name] for name in found.files])
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: does not fit this model ({error}); train again.") from None
+
+
 def build(model: "ShopModel", data: "ShopData") -> None:
     """Make the model's weights, by asking it about one row."""
     import tensorflow as tf
 
     row = zero_row(model, data)
     model.compute_loss(row, training=False)
+    if model.behavior_head is not None:
+        model.behavior(row, tf.zeros([1, model.config.towers.max_history, model.config.towers.width]))
     # Where it is not trained it still is a part of the bundle.
     pair = tf.zeros([1, model.config.towers.width])
     model.ranking_head(pair, pair)

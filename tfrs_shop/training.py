@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tf_keras
 
 from tfrs_shop.averaging import AveragedWeights
+from tfrs_shop.behavior_training import train_behavior
 from tfrs_shop.callbacks import (
     Backup,
     KeepBest,
@@ -31,7 +33,7 @@ from tfrs_shop.finite import StopWhenNotFinite, not_finite
 from tfrs_shop.intent_training import keep_intent, train_intent
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
-from tfrs_shop.run import SEARCH_NAME, RunInfo, build, read_run, restore_best, start_run, write_run
+from tfrs_shop.run import BEHAVIOR_NAME, SEARCH_NAME, RunInfo, build, read_run, restore_best, start_run, write_run
 from tfrs_shop.search_training import train_search
 from tfrs_shop.workers import any_worker, is_chief, make_strategy, sharded_by_row
 
@@ -92,6 +94,8 @@ def _fit(
         build(model, data)
         if model.intent_head is not None:
             keep_intent(model.intent_head, intent)
+        products, ratings = data.training_ratings()
+        model.rating_head.count(data.catalogue.embedding[products], ratings)
         schedule = WarmupCosine(settings.learning_rate, settings.warmup_steps, steps * settings.epochs)
         slow = model.text.trainable_weights if model.text is not None else []
         model.compile(
@@ -170,6 +174,9 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
         habit_weight=choose_habit_weight(model, data, say),
         bought_again=bought_again(data),
     )
+    behavior = train_behavior(model, data, say)
+    if behavior:
+        np.savez(output / BEHAVIOR_NAME, *behavior)
     search = train_search(data, model.config.towers.max_history, model.config.training.seed, say)
     if search is not None:
         search.save(output / SEARCH_NAME)

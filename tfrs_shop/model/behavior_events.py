@@ -16,6 +16,8 @@ AGE_BUCKETS = 10
 GAP_BUCKETS = 32
 # The last bucket of less than half an hour (2,047 seconds).
 SESSION_GAP = 12
+# Log of the seconds of an hour, so that the length of a session is of the size of the other numbers.
+LONG = 8.0
 # Share of training histories whose times are not shown: a request comes without any.
 HIDDEN_TIMES = 0.3
 
@@ -54,7 +56,8 @@ class BehaviorEvents(tf_keras.layers.Layer):
     An event is its type, its category, the time since the event before, and when and in which type its product and its
     category were last met. A position sees its newest events one by one, all of them as traces that fade at several
     rates, and how often each type happened: in all, to the product at hand, in its category, and since the last half
-    hour without events. That is what a logistic regression would be given, and embeddings.
+    hour without events; how many events there are, of how many products and categories, and since when. That is more
+    than a logistic regression would be given, and embeddings.
 
     Args:
         event_types: number of event types.
@@ -82,7 +85,7 @@ class BehaviorEvents(tf_keras.layers.Layer):
 
         Args:
             rows: ``history_product``, ``history_event_type``, ``history_category`` ``[batch, history]`` int32, and
-                ``history_timestamp`` ``[batch, history]`` int64 where times are known.
+                ``history_timestamp`` ``[batch, history]`` int64 milliseconds, -1 where it is not known.
             training: whether the times of some histories are hidden.
         """
         kinds, products, categories = (rows[f"history_{name}"] for name in ("event_type", "product", "category"))
@@ -101,23 +104,41 @@ class BehaviorEvents(tf_keras.layers.Layer):
         happened = tf.one_hot(kinds - 1, self.event_types)
         alike = [_equal(products), _equal(categories), _equal(session_numbers(codes["gap"]))]
         counts = [tf.cumsum(happened, 1), *(tf.matmul(so_far, happened) for so_far in alike)]
+        new = [(products > 0) & (product.age == 0), (categories > 0) & (category.age == 0)]
+        different = [tf.cumsum(tf.cast(first, tf.float32)[..., None], 1) for first in new]
+        events, in_session = (tf.reduce_sum(count, 2, keepdims=True) for count in (counts[0], counts[3]))
         exact = [
             *(_earlier(happened, age) for age in range(NEWEST)),
             *(_earlier(tf.one_hot(codes["gap"], GAP_BUCKETS), age) for age in range(2)),
             *(tf.one_hot(codes[f"{name}_met_age"], AGE_BUCKETS) for name in ("product", "category")),
-            *(tf.math.log1p(count) for count in counts),
+            *(tf.math.log1p(count) for count in (*counts, *different, events, in_session)),
+            *(tf.math.divide_no_nan(count, events) for count in (counts[0], *different)),
+            *(faded(happened, decay) for decay in DECAYS),
+            lasted(rows["history_timestamp"], codes["gap"])[..., None] / LONG,
         ]
         plain = tf.concat(exact, 2)
         return Events(tf.concat([about, topic], 2), plain, tf.concat([_read(about), plain], 2), _read(topic))
 
     def _gaps(self, rows: dict[str, tf.Tensor], training: bool | None) -> tf.Tensor:
-        if "history_timestamp" not in rows:
-            return tf.zeros_like(rows["history_event_type"])
         buckets = gap_buckets(rows["history_timestamp"])
         if training:
             shown = tf.random.uniform([tf.shape(buckets)[0], 1]) >= HIDDEN_TIMES
             buckets *= tf.cast(shown, tf.int32)
         return buckets
+
+
+def lasted(timestamp: tf.Tensor, gaps: tf.Tensor) -> tf.Tensor:
+    """Return ``[batch, history]`` float32: log of the seconds since the session began; 0 where that is not known.
+
+    Args:
+        timestamp: ``[batch, history]`` int64 milliseconds, -1 where it is not known.
+        gaps: ``[batch, history]`` int32 of `gap_buckets`; where it is 0, not known, a session begins.
+    """
+    begins = tf.where((gaps == 0) | (gaps > SESSION_GAP), timestamp, -1)
+    place = tf.range(tf.shape(gaps)[1])
+    begun = tf.reduce_max(tf.where(place[:, None] >= place[None], begins[:, None], -1), 2)
+    seconds = tf.cast(tf.maximum(timestamp - begun, 0), tf.float32) / 1000.0
+    return tf.where(gaps > 0, tf.math.log1p(seconds), 0.0)
 
 
 def last_met(values: tf.Tensor, kinds: tf.Tensor) -> Met:

@@ -14,10 +14,13 @@ from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.behavior_events import BehaviorEvents
 
 DROPOUT = 0.2
-QUERY_WIDTH, CATEGORY_WIDTH = 16, 32
+QUERY_WIDTH, CATEGORY_WIDTH, PURCHASE_UNITS = 16, 32, 16
 IMPOSSIBLE = -1e9
 RARELY = -2.0  # logit of the chance of a purchase before anything is learnt
 PURCHASE = b"purchase"
+# Of the squares of the purchase's weights. Its answer is one for a whole session, so that there are far fewer of them
+# than positions to learn it from.
+PURCHASE_DECAY = 3e-4
 # Adam moves a weight by its learning rate a step at most, and a linear model has far to go: so much faster it goes.
 WIDE_RATE = 10.0
 
@@ -105,7 +108,8 @@ class BehaviorHead(tf_keras.layers.Layer):
 
     Types and purchases are read from the events linearly too (wide and deep, Cheng et al., DLRS 2016), since much of
     what is rare is told by a count, and not from the categories or the query vector: by those the head learned by heart
-    which session ended in a purchase. The next category is read from all of it.
+    which session ended in a purchase. The purchase has weights of its own, and reads counts only. The next category is
+    read from all of it.
 
     The next category is one of the history's, or any: a mixture of a pointer to the events before and a softmax over
     the vocabulary (as pointer-sentinel, Merity et al., ICLR 2017, and RepeatNet, Ren et al., AAAI 2019), since most of
@@ -131,8 +135,10 @@ class BehaviorHead(tf_keras.layers.Layer):
         # What is usual is where learning starts from.
         usual = np.log(np.clip(tasks.type_share[1:], 1e-4, 1.0))
         self.event_type = dense(len(usual), bias_initializer=tf.constant_initializer(usual), name="event_type")
+        self.wide = dense(len(usual), use_bias=False, kernel_initializer="zeros", name="wide")
+        self.purchase_hidden = dense(PURCHASE_UNITS, tf.nn.gelu, name="purchase_hidden")
         self.purchase = dense(1, bias_initializer=tf.constant_initializer(RARELY), name="purchase")
-        self.wide = dense(len(usual) + 1, use_bias=False, kernel_initializer="zeros", name="wide")
+        self.purchase_wide = dense(1, use_bias=False, kernel_initializer="zeros", name="purchase_wide")
         self.topic = dense(CATEGORY_WIDTH, name="topic")
         self.asked, self.key = dense(CATEGORY_WIDTH, name="asked"), dense(CATEGORY_WIDTH, name="key")
         self.repeat = dense(1, name="repeat")
@@ -162,11 +168,11 @@ class BehaviorHead(tf_keras.layers.Layer):
         pointed = tf.matmul(self.asked(state), self.key(events), transpose_b=True) / CATEGORY_WIDTH**0.5
         pointed += tf.gather(self.by_age, tf.maximum(place[:, None] - place[None], 0))[None]
         known = (rows["history_category"] > 0)[:, None] & (place[:, None] >= place[None])[None]
-        wide = WIDE_RATE * self.wide(read.plain)
+        bought = self.dropout(self.purchase_hidden(read.plain), training=training)
         any_known = tf.reduce_any(known, 2)
         return Behavior(
-            self.event_type(behavior) + wide[..., 1:] + self.no_target,
-            self.purchase(behavior)[..., 0] + wide[..., 0],
+            self.event_type(behavior) + WIDE_RATE * self.wide(read.plain) + self.no_target,
+            (self.purchase(bought) + WIDE_RATE * self.purchase_wide(read.plain))[..., 0],
             self.topic(state),
             tf.nn.log_softmax(tf.where(known, pointed, IMPOSSIBLE)),
             tf.where(any_known, self.repeat(state)[..., 0], IMPOSSIBLE),
@@ -206,32 +212,47 @@ class BehaviorHead(tf_keras.layers.Layer):
     def _anew(self, said: Behavior) -> tf.Tensor:
         return tf.nn.log_softmax(tf.matmul(said.topic, self.category, transpose_b=True) + self.category_bias)
 
+    @property
+    def purchase_weights(self) -> list[tf.Variable]:
+        """The weights that answer the question of the purchase, and no other."""
+        return [*self.purchase_hidden.weights, *self.purchase.weights, *self.purchase_wide.weights]
+
     def loss(self, said: Behavior, rows: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Return the sum of the tasks' mean cross-entropies.
+        """Return the sum of the tasks' mean cross-entropies, and what large weights of the purchase cost.
+
+        Args:
+            said, rows: as of `entropies`.
+        """
+        means = [_mean(found) for found in self.entropies(said, rows).values()]
+        kernels = self.purchase_hidden.kernel, self.purchase.kernel, WIDE_RATE * self.purchase_wide.kernel
+        return tf.add_n(means) + PURCHASE_DECAY * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
+
+    def entropies(self, said: Behavior, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return, by task, the cross-entropies of the positions that tell something of it, ``[positions]`` float32.
 
         Args:
             said: at all positions of ``rows``.
             rows: as of ``ShopData.training_windows``, with ``history_category`` and ``label_category``
                 ``[batch, history]`` int32.
         """
-        total = tf.constant(0.0)
-        asked = rows["label"] > 0
+        found = {}
         if self.tasks.event_type:
+            asked = rows["label"] > 0
             kinds = tf.maximum(tf.boolean_mask(rows["label_event_type"], asked) - 1, 0)
             logits = tf.boolean_mask(said.event_type, asked)
-            total += _mean(tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, logits))
+            found["event_type"] = tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, logits)
         if self.tasks.category:
             asked = rows["label_category"] > 0
             history = tf.repeat(rows["history_category"], tf.reduce_sum(tf.cast(asked, tf.int32), 1), axis=0)
             target = tf.boolean_mask(rows["label_category"], asked)
-            total -= _mean(self.category_log_chance(said.at(asked), history, target))
+            found["category"] = -self.category_log_chance(said.at(asked), history, target)
         if self.tasks.purchase:
             follows = rows["history_purchase_follows"]
             known = (follows >= 0) & (rows["history_event_type"] > 0)
             happened = tf.cast(tf.boolean_mask(follows, known), tf.float32)
             logits = tf.boolean_mask(said.purchase, known)
-            total += _mean(tf.nn.sigmoid_cross_entropy_with_logits(happened, logits))
-        return total
+            found["purchase"] = tf.nn.sigmoid_cross_entropy_with_logits(happened, logits)
+        return found
 
 
 def _mean(losses: tf.Tensor) -> tf.Tensor:

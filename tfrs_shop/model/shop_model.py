@@ -90,9 +90,10 @@ class ShopModel(tfrs.Model):
         self.task_weights = TaskWeights([ranking.behavior_weight] * kinds + [ranking.rating_weight], name="tasks")
         tasks = behavior_tasks(data)
         self.behavior_head = None
-        # Compiled by XLA the head's training ends the process.
-        if config.behavior.weight and tasks and not config.training.xla:
+        if config.behavior.steps and tasks:
             self.behavior_head = BehaviorHead(config.behavior, tasks, config.towers.max_history, name="behavior_head")
+            # It is trained apart, when the towers are done.
+            self.behavior_head.trainable = False
         self.leaf_category = tf.constant(tasks.leaf)
         self.intent_head = IntentHead(len(values["category"]), name="intent_head") if tasks.category else None
         if config.training.xla and not self.full_softmax:
@@ -164,7 +165,7 @@ class ShopModel(tfrs.Model):
         return tf.math.l2_normalize(vectors, 2) if self.config.towers.normalize else vectors
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Return the mean retrieval loss of all labelled positions, plus the weighted ranking and behaviour losses.
+        """Return the mean retrieval loss of all labelled positions, plus the weighted ranking losses.
 
         On one of several replicas in training it is divided by their number, as the optimizer sums their gradients.
         """
@@ -176,7 +177,6 @@ class ShopModel(tfrs.Model):
         history_vectors = tf.gather(vectors, rows_of(history)) * known
         queries = self.query_vectors(inputs, history_vectors, training)
         past = self._past(inputs, queries, history_vectors, asked)
-        behavior_loss = self._behavior_loss(inputs, queries, training)
         queries = tf.boolean_mask(queries, asked)
         positions = Positions(queries, targets, label, past)
         loss = self.retrieval_loss(
@@ -187,7 +187,6 @@ class ShopModel(tfrs.Model):
             loss += self.config.ranking.weight * self._ranking_loss(
                 inputs, queries, products, history_vectors, training
             )
-        loss += behavior_loss
         return loss / _replicas() if training else loss
 
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -301,21 +300,18 @@ class ShopModel(tfrs.Model):
             scores=tf.boolean_mask(scores, asked),
         )
 
-    def behavior(self, rows: dict[str, tf.Tensor], queries: tf.Tensor, training: bool = False) -> Behavior:
+    def behavior(self, rows: dict[str, tf.Tensor], queries: tf.Tensor) -> Behavior:
         """Return what the behaviour head says at every position, given the query vectors there."""
         assert self.behavior_head is not None
-        return self.behavior_head(self._with_categories(rows), tf.stop_gradient(queries), training=training)
+        return self.behavior_head(self.with_categories(rows), queries, training=False)
 
-    def _behavior_loss(self, inputs: dict[str, tf.Tensor], queries: tf.Tensor, training: bool) -> tf.Tensor:
-        if self.behavior_head is None:
-            return tf.constant(0.0)
-        rows = self._with_categories(inputs)
-        rows["label_category"] = tf.gather(self.leaf_category, inputs["label"])
-        said = self.behavior_head(rows, tf.stop_gradient(queries), training=training)
-        return self.config.behavior.weight * self.behavior_head.loss(said, rows)
-
-    def _with_categories(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return {**rows, "history_category": tf.gather(self.leaf_category, rows["history_product"])}
+    def with_categories(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return `rows` with the innermost categories, ``history_category`` and ``label_category``, of the products."""
+        return rows | {
+            f"{name}_category": tf.gather(self.leaf_category, rows[product])
+            for name, product in (("history", "history_product"), ("label", "label"))
+            if product in rows
+        }
 
     def _ranking_loss(
         self,
@@ -345,6 +341,7 @@ class ShopModel(tfrs.Model):
             {
                 "index": self.id_rows(label),
                 "vector": tf.scatter_nd(tf.cast(tf.where(label > 0), tf.int32), products, shape),
+                "rating": inputs["label_rating"],
             },
             {
                 "index": self.id_rows(inputs["history_product"]),
