@@ -1,6 +1,6 @@
 """The whole path on Amazon Beauty, or on any shop's files, beside the baselines: ``python -m benchmarks.beauty``.
 
-    python -m benchmarks.beauty --config quality --seeds 17 18 19 --ablation
+    python -m benchmarks.beauty --config fast --seeds 17 18 19 --ablation
     python -m benchmarks.beauty --name other --events other/events.csv.gz --products other/products.jsonl.gz
 
 Beauty lies beside the checkout (``../shared/data/amazon_beauty``, or TFRS_SHOP_DATA). Each step is a process of its

@@ -21,6 +21,7 @@ def full() -> None:
     run_step("benchmarks.beauty", "--seeds", "17", "18", "19", "--ablation")
     run_step("benchmarks.cold_start")
     run_step("benchmarks.complements")
+    run_step("benchmarks.next_basket")
     run_step("benchmarks.ratings")
     run_step("benchmarks.behavior")
     run_step("benchmarks.intent")
@@ -28,6 +29,7 @@ def full() -> None:
     data = RESULTS / "beauty" / "data"
     if data.is_dir():
         run_step("benchmarks.speed", str(data))
+        run_step("benchmarks.resume", str(data))
     run_step("benchmarks.tables")
 
 

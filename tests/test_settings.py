@@ -125,9 +125,9 @@ def test_shipped_settings_are_taken_by_name_and_a_near_miss_is_told() -> None:
     from tfrs_shop.config import Config, load_config
 
     assert load_config("") == Config()
-    assert load_config("quality").towers.width > Config().towers.width
-    with pytest.raises(UserError, match=r"--config qualty: no such file.*Did you mean 'quality'\?"):
-        load_config("qualty")
+    assert load_config("fast").towers.width < Config().towers.width
+    with pytest.raises(UserError, match=r"--config fats: no such file.*Did you mean 'fast'\?"):
+        load_config("fats")
 
 
 MISTYPED = [

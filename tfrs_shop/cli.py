@@ -72,7 +72,7 @@ def train(
     data: Annotated[Path, typer.Option(metavar="DIR", help="Made by 'tfrs-shop preprocess'.")],
     output: Annotated[Path, typer.Option(metavar="RUN", help="The run directory to write, or to go on with.")],
     config: Annotated[
-        str, typer.Option(metavar="FILE", help="Settings (YAML), or the shipped 'quality'; see docs/configuration.md.")
+        str, typer.Option(metavar="FILE", help="Settings (YAML), or the shipped 'fast'; see docs/configuration.md.")
     ] = "",
     quiet: Quiet = False,
     json_file: JsonFile = None,

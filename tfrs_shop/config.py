@@ -35,7 +35,7 @@ class TowerConfig:
         normalize: scores are cosines divided by the temperature; else dot products.
     """
 
-    width: int = 128
+    width: int = 192
     layers: int = 2
     heads: int = 2
     dropout: float = 0.5
@@ -293,7 +293,7 @@ class Config:
 
 
 def load_config(name_or_path: str) -> Config:
-    """Return the settings of a YAML file, or of one that ships with the package (``quality``); "" is the default.
+    """Return the settings of a YAML file, or of one that ships with the package (``fast``); "" is the default.
 
     Raises:
         UserError: there is no such file, or it holds what is no setting.
