@@ -42,9 +42,10 @@ def test_scores_differ_as_the_logarithms_of_the_chances_do(signatures, explained
 def test_events_make_up_what_the_history_adds(explained) -> None:
     _, _, answer = explained
     parts = answer["part"][0].tolist()
-    assert parts[:5] == [b"history", b"behavior_text", b"profile", b"repeats", b"transitions"]
+    assert parts[:4] == [b"history", b"behavior_text", b"profile", b"likeness"]
+    assert parts[4:7] == [b"repeats", b"transitions", b"habits"]
     assert {b"id", b"category", b"brand", b"price", b"words", b"popularity"} <= set(parts)
-    of_history = answer["share"][:, [0, 1, 3, 4]].sum(1)
+    of_history = answer["share"][:, [0, 1, 3, 4, 5]].sum(1)
     np.testing.assert_allclose(answer["because_share"].sum(1), of_history, atol=1e-3)
     shown = answer["because_title"] != b""
     for share, row in zip(answer["because_share"], shown, strict=True):

@@ -19,7 +19,7 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.manifest import MANIFEST_NAME, SPLITS
 from tfrs_shop.model.search_tower import SearchWeights
 from tfrs_shop.model.shop_model import ShopModel
-from tfrs_shop.run import SEARCH_NAME, build, write_config
+from tfrs_shop.run import MIXTURE, SEARCH_NAME, build, write_config
 from tfrs_shop.settings import load_yaml
 
 SOURCE = "source"
@@ -47,8 +47,7 @@ def write_source(extra: Path, model: ShopModel, data: ShopData) -> None:
     ids = np.full(catalogue.embeddings + 1, b"", object)
     ids[catalogue.embedding] = catalogue.product_id
     about = {
-        "transition_weight": model.transition_weight,
-        "habit_weight": model.habit_weight,
+        **{name: getattr(model, name) for name in MIXTURE},
         "text_mean": catalogue.text_mean,
         # By row of the id embedding, from 1; "" for a product that is no longer in the catalogue.
         "product_ids": [value.decode("utf-8") for value in ids[1:]],
@@ -90,8 +89,9 @@ def load_source(bundle: Path, directory: Path) -> tuple[ShopModel, ShopData]:
         )
         data = dataclasses.replace(data, catalogue=catalogue)
         model = ShopModel(data, load_yaml(Config, source / "config.yaml"))
-        model.transition_weight = about["transition_weight"]
-        model.habit_weight = about.get("habit_weight", 0.0)
+        for name in MIXTURE:
+            # A bundle of an older version does not have all.
+            setattr(model, name, about.get(name, 0.0))
         model.search = SearchWeights.load(source / SEARCH_NAME)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{source}: is damaged ({error}); export the bundle again.") from None

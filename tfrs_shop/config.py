@@ -203,6 +203,21 @@ class TransitionConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LikenessConfig:
+    """How like a product's text is to that of something in the history, added to the scores.
+
+    Attributes:
+        weight: of a cosine of 1 in units of the softmax, 0 turns it off; ``null``: the best on the validation split.
+    """
+
+    weight: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight is not None and self.weight < 0.0:
+            raise ValueError(f"likeness: weight {self.weight} must be at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
 class HabitConfig:
     """What a user comes back to, mixed with the scores where a session begins.
 
@@ -274,6 +289,7 @@ class Config:
     behavior: BehaviorConfig = dataclasses.field(default_factory=BehaviorConfig)
     intent: IntentConfig = dataclasses.field(default_factory=IntentConfig)
     transitions: TransitionConfig = dataclasses.field(default_factory=TransitionConfig)
+    likeness: LikenessConfig = dataclasses.field(default_factory=LikenessConfig)
     habits: HabitConfig = dataclasses.field(default_factory=HabitConfig)
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
     text: TextConfig = dataclasses.field(default_factory=TextConfig)

@@ -116,6 +116,10 @@ def _limits(model: ShopModel, data: ShopData, about: dict[str, Any]) -> list[str
     ]
     if data.manifest.text.get("width") and data.manifest.text.get("encoder") == "default":
         found.append("The text encoder was trained on English: other languages are searched by their words alone.")
+    if model.likeness_weight:
+        found.append(
+            f"What is like something in the history is put forward, with a weight of {model.likeness_weight:g}."
+        )
     if model.transition_weight:
         found.append(f"The transition graph has a weight of {model.transition_weight:g}; refresh it as habits change.")
     if model.habit_weight:

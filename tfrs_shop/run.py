@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 RUN_NAME = "run.json"
 RUN_VERSION = 1
 SEARCH_NAME, BEHAVIOR_NAME = "search.npz", "behavior.npz"
+# What is chosen when training is done, by attribute of the model and of ``run.json``.
+MIXTURE = ("likeness_weight", "transition_weight", "habit_weight")
 # Settings that may change when a run goes on: the model, the order of its batches and its average stay what they are.
 CHANGEABLE = (
     "epochs",
@@ -56,6 +58,7 @@ class RunInfo:
         metrics: validation metrics of that epoch.
         seconds: of training, all attempts together.
         transition_weight: of the transition graph in the mixture.
+        likeness_weight: of likeness to the history.
         habit_weight: of habits in the mixture.
         bought_again: share of bought validation targets, of those that begin a session, that were bought before.
         vocabulary_sizes: name to its number of values, to tell of a vocabulary that is another.
@@ -68,6 +71,7 @@ class RunInfo:
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
     transition_weight: float = 0.0
+    likeness_weight: float = 0.0
     habit_weight: float = 0.0
     bought_again: float = 0.0
     vocabulary_sizes: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -221,7 +225,8 @@ def load_run(directory: str | Path, data_directory: str | Path | None = None) ->
     restore_best(model, directory, info.best_epoch)
     if model.behavior_head is not None:
         restore_behavior(model.behavior_head, directory / BEHAVIOR_NAME)
-    model.transition_weight, model.habit_weight = info.transition_weight, info.habit_weight
+    for name in MIXTURE:
+        setattr(model, name, getattr(info, name))
     model.search = SearchWeights.load(directory / SEARCH_NAME)
     return model, data, info
 

@@ -28,7 +28,7 @@ from tfrs_shop.callbacks import (
 from tfrs_shop.config import Config, TrainingConfig
 from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
-from tfrs_shop.evaluation import bought_again, choose_habit_weight, choose_transition_weight
+from tfrs_shop.evaluation import bought_again, choose_habit_weight, choose_likeness_weight, choose_transition_weight
 from tfrs_shop.finite import StopWhenNotFinite, not_finite
 from tfrs_shop.intent_training import keep_intent, train_intent
 from tfrs_shop.model.shop_model import ShopModel
@@ -163,6 +163,7 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
     history = read_history(output)
     best = best_epoch(history)
     restore_best(model, output, best["epoch"])
+    model.likeness_weight = choose_likeness_weight(model, data, say)
     model.transition_weight = choose_transition_weight(model, data, say)
     finished = dataclasses.replace(
         info,
@@ -170,6 +171,7 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
         best_epoch=best["epoch"],
         metrics=best["metrics"],
         seconds=history[-1]["seconds"],
+        likeness_weight=model.likeness_weight,
         transition_weight=model.transition_weight,
         habit_weight=choose_habit_weight(model, data, say),
         bought_again=bought_again(data),

@@ -13,6 +13,7 @@ from tfrs_shop.dataset import ShopData
 from tfrs_shop.edges import EdgeScorer, mix
 from tfrs_shop.errors import UserError
 from tfrs_shop.habits import Usual
+from tfrs_shop.likeness import Likeness, likeness_vectors
 from tfrs_shop.model.behavior_head import Behavior, BehaviorHead, behavior_tasks
 from tfrs_shop.model.intent_head import IntentHead
 from tfrs_shop.model.product_tower import ProductTower
@@ -54,6 +55,7 @@ class ShopModel(tfrs.Model):
         # In a plain object, so that Keras does not save the catalogue with the weights.
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
+        self.likeness_weight = (config.likeness.weight or 0.0) if self._tables.texts else 0.0
         self.habit_weight = config.habits.weight or 0.0
         # What was learnt from search events; trained apart, and kept in a file of its own.
         self.search: SearchWeights | None = None
@@ -244,13 +246,24 @@ class ShopModel(tfrs.Model):
     def scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], queries: tf.Tensor | None = None) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32: the query vector of the last position times each product vector.
 
-        Those of the history's products are moved by what is learned of repeats.
+        They are moved by likeness to the history, and those of the history's products by what is learned of repeats.
         """
         queries = self.last_queries(vectors, rows) if queries is None else queries
         scores = tf.matmul(queries, vectors, transpose_b=True)
+        if self.likeness_weight:
+            scores += self.likeness_weight * self.temperature * self.likeness(rows)
         return (
             added_at(rows["history_product"], self.last_repeats(rows), scores) if self.config.towers.repeats else scores
         )
+
+    def likeness(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
+        """Return ``[batch, products + 1]`` float32: how like each product is to the history."""
+        return self._tables.likeness.of_all(rows["history_product"])
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the catalogue has texts that likeness could be of."""
+        return self._tables.texts
 
     def last_repeats(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return ``[batch, history]`` float32: what is added to the scores of the history's products in the end."""
@@ -395,3 +408,5 @@ class _Tables:
         self.features = {name: tf.constant(value) for name, value in catalogue.features().items()}
         self.queries = tf.constant(data.query_vectors)
         self.transitions = EdgeScorer(data.transitions, config.transitions.events, config.transitions.decay)
+        vectors = likeness_vectors(catalogue.text_vector)
+        self.likeness, self.texts = Likeness(vectors), vectors.shape[1] > 0

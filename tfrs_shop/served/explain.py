@@ -8,7 +8,7 @@ line, and each part's share is what the score rises along the line for that part
 graph, has shares of its own.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,7 +17,7 @@ from tfrs_shop.model.layers import centred
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.retrieval import added
-from tfrs_shop.served.shop import Answer, ServedShop
+from tfrs_shop.served.shop import Answer, ServedShop, usual_of
 from tfrs_shop.served.tracing import Plain, traced
 
 # Points on the line. Near its start a little of an event changes much, as the layers' norms see only directions: the
@@ -25,7 +25,7 @@ from tfrs_shop.served.tracing import Plain, traced
 POINTS, DENSITY = 64, 3
 # Rows of `read_rows` that are of a user, and not of each event.
 PER_USER = ("profile", "usual_product", "usual_share")
-OF_QUERY = ("history", "behavior_text", "profile", "repeats", "transitions")
+OF_QUERY = ("history", "behavior_text", "profile", "likeness", "repeats", "transitions", "habits")
 
 
 class Explain(tf.Module):
@@ -62,9 +62,10 @@ class Explain(tf.Module):
         Returns:
             ``score`` and ``baseline`` ``[batch]`` float32; ``part`` ``[batch, parts]`` string, what the score is made
             of, and ``share`` float32, what each adds, which sum to score - baseline; and what the parts of the query
-            (but for the profile) are made of, ``because_product_id``, ``because_title`` ``[batch, events]`` string and
-            ``because_share`` float32, the events of the history, those that add most first, "" for no more. An event
-            that is a search has its query as the title. All is 0 where the product is unknown or there is no history.
+            (but for the profile and habits) are made of, ``because_product_id``, ``because_title`` ``[batch, events]``
+            string and ``because_share`` float32, the events of the history, those that add most first, "" for no more.
+            An event that is a search has its query as the title. All is 0 where the product is unknown or there is no
+            history.
         """
         answer: Answer = self.once.value(read_rows(self.shop.stored(user_id)[0]), self.shop.products_of(product_id))[0]
         return answer
@@ -84,15 +85,16 @@ class Explain(tf.Module):
         vector of an event they are its share.
         """
         ends, events, text, profile, parts, slopes = self._integrated(rows, product)
-        repeats, transitions = after_the_towers(self.shop, rows, product[:, None], ends[:, -1:])
-        repeats, transitions = repeats[:, 0], transitions[:, 0]
-        sums = [tf.reduce_sum(share, 1) for share in (events, text)]
-        sums += [profile, tf.reduce_sum(repeats, 1), tf.reduce_sum(transitions, 1)]
+        after = after_the_towers(self.shop, rows, product[:, None], ends[:, -1:])
+        added_by_event, habits = after.by_event[:, 0], after.habits[:, 0]
+        sums = [tf.reduce_sum(share, 1) for share in (events, text)] + [profile]
+        sums += [tf.reduce_sum(share[:, 0], 1) for share in (after.likeness, after.repeats, after.transitions)]
+        sums.append(habits)
         known = tf.cast((product > 0) & (rows["history_event_type"][:, -1] > 0), tf.float32)
         share = tf.concat([tf.stack(sums, 1), parts], 1) * known[:, None]
-        because = (events + text + repeats + transitions) * known[:, None]
+        because = (events + text + added_by_event) * known[:, None]
         answer = {
-            "score": known * (ends[:, -1] + tf.reduce_sum(repeats + transitions, 1)),
+            "score": known * (ends[:, -1] + tf.reduce_sum(added_by_event, 1) + habits),
             "baseline": known * ends[:, 0],
             "part": tf.tile(self.names[None], [tf.shape(product)[0], 1]),
             "share": share,
@@ -178,19 +180,37 @@ def points() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0.0], places, [1.0]]), np.concatenate([[0.0], weights, [0.0]])
 
 
+class AfterTheTowers(NamedTuple):
+    """What is added to the logarithms of the chances after the towers.
+
+    Attributes:
+        likeness: ``[batch, products, events]`` float32, of which all is the likest event's.
+        repeats: the same for repeats.
+        transitions: the same by the transition graph.
+        habits: ``[batch, products]`` float32, by habits, which are of more than the history's events.
+    """
+
+    likeness: tf.Tensor
+    repeats: tf.Tensor
+    transitions: tf.Tensor
+    habits: tf.Tensor
+
+    @property
+    def by_event(self) -> tf.Tensor:
+        """What each event adds, ``[batch, products, events]``."""
+        return self.likeness + self.repeats + self.transitions
+
+
 def after_the_towers(
     shop: ServedShop, rows: dict[str, tf.Tensor], products: tf.Tensor, scores: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return what each event adds to the logarithms of the chances after the towers, for repeats and by the graph.
+) -> AfterTheTowers:
+    """Return what is added to the logarithms of the chances after the towers.
 
     Args:
-        shop: whose repeats and transition graph count.
+        shop: whose likeness, repeats, transition graph and habits count.
         rows: of ``shop.fresh`` or ``shop.stored``.
         products: ``[batch, products]`` int32.
         scores: ``[batch, products]`` float32, the towers' for them.
-
-    Returns:
-        Two of ``[batch, products, events]`` float32.
     """
     history, retrieval = rows["history_product"], shop.retrieval
     repeats = (
@@ -199,9 +219,34 @@ def after_the_towers(
     _, bias, log_total = retrieval.totals(shop.query(rows), history, repeats)
     same = (products[:, :, None] == history[:, None]) & (history > 0)[:, None]
     by_repeat = tf.where(same, bias[:, None], 0.0)
-    if not retrieval.transition_weight:
-        return by_repeat, tf.zeros_like(by_repeat)
-    graph, length = retrieval.transitions, tf.shape(history)[1]
+    by_likeness = by_transition = tf.zeros_like(by_repeat)
+    if retrieval.likeness_weight:
+        cosines = retrieval.likeness.each(products, history)
+        likest = tf.one_hot(tf.argmax(cosines, 2), tf.shape(cosines)[2])
+        length = tf.shape(history)[1]
+        newest = tf.pad(retrieval.likeness_weight * likest * tf.maximum(cosines, 0.0), [[0, 0], [0, 0], [length, 0]])
+        by_likeness = newest[:, :, -length:]
+    chance = tf.exp(scores + tf.reduce_sum(by_likeness + by_repeat, 2) - log_total)
+    if retrieval.transition_weight:
+        follows = _follows(shop, history, products, bias)
+        total, weight = tf.reduce_sum(follows, 2), retrieval.transition_weight
+        gain = _gained(chance, total, weight)
+        by_transition = gain[..., None] * tf.math.divide_no_nan(follows, total[..., None])
+        chance = (1.0 - weight) * chance + weight * total
+    by_habit = tf.zeros_like(chance)
+    if shop.users.habits:
+        by_habit = _gained(chance, usual_of(rows).of(products), retrieval.habit_weight)
+    return AfterTheTowers(by_likeness, by_repeat, by_transition, by_habit)
+
+
+def _gained(chance: tf.Tensor, share: tf.Tensor, weight: float) -> tf.Tensor:
+    """Return log((1 - weight) chance + weight share) - log(chance), but for log(1 - weight), common to all."""
+    return tf.math.log1p(weight / (1.0 - weight) * share / tf.maximum(chance, 1e-30))
+
+
+def _follows(shop: ServedShop, history: tf.Tensor, products: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
+    """Return ``[batch, products, events]`` float32: the transition graph's scores, by the event that they come from."""
+    graph, length = shop.retrieval.transitions, tf.shape(history)[1]
     events = tf.minimum(graph.events, length)
     newest = history[:, -events:]
     neighbors, weights = graph.edges(tf.reshape(newest, [-1, 1]))
@@ -213,10 +258,4 @@ def after_the_towers(
     leads = tf.cast((products[:, :, None, None] == neighbor[:, None]) & (products > 0)[:, :, None, None], tf.float32)
     follows = tf.reduce_sum(leads * weight[:, None], 3)
     follows = tf.math.divide_no_nan(follows, tf.reduce_sum(weight, [1, 2])[:, None, None])
-    chance = tf.exp(scores + tf.reduce_sum(by_repeat, 2) - log_total)
-    total = tf.reduce_sum(follows, 2)
-    # log((1 - w) chance + w follows) - log(chance), but for log(1 - w), which all products have in common.
-    odds = retrieval.transition_weight / (1.0 - retrieval.transition_weight)
-    gain = tf.math.log1p(odds * total / tf.maximum(chance, 1e-30))
-    by_event = gain[..., None] * tf.math.divide_no_nan(follows, total[..., None])
-    return by_repeat, tf.pad(by_event, [[0, 0], [0, 0], [length - events, 0]])
+    return tf.pad(follows, [[0, 0], [0, 0], [length - events, 0]])

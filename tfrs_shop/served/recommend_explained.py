@@ -10,7 +10,6 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_shop.habits import Usual
 from tfrs_shop.served.explain import PER_USER, after_the_towers, read_rows
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits
@@ -63,7 +62,7 @@ class RecommendExplained(tf.Module):
     def _answer(self, rows: dict[str, tf.Tensor], limits: Limits) -> Answer:
         shop = self.shop
         scores, products = shop.next_products(rows, limits)
-        adds = self._added(rows, products)
+        adds, habits = self._added(rows, products)
         history, kinds = rows["history_product"], rows["history_event_type"]
         # A product that is there several times is one reason.
         same = (history[:, :, None] == history[:, None]) & (history > 0)[:, None]
@@ -76,30 +75,23 @@ class RecommendExplained(tf.Module):
             tf.where(shown, tf.gather(rows[name], place, batch_dims=1), 0)
             for name in ("history_product", "history_query")
         )
-        if shop.users.habits:
-            habit = self._by_habit(rows, scores, products)
-            because = tf.where(habit > tf.maximum(tf.reduce_max(adds, 2), 0.0), products, because)
+        because = tf.where(habits > tf.maximum(tf.reduce_max(adds, 2), 0.0), products, because)
         return {
             **shop.answer(scores, products),
             "because_product_id": tf.gather(shop.product_ids, because),
             "because_title": shop.event_titles(because, searched),
         }
 
-    def _by_habit(self, rows: dict[str, tf.Tensor], scores: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
-        """Return ``[batch, k]`` float32: how much of the log of each product's chance it adds that it is usual."""
-        share = self.shop.retrieval.habit_weight * Usual(rows["usual_product"], rows["usual_share"]).of(products)
-        return -tf.math.log(tf.maximum(1.0 - tf.math.divide_no_nan(share, scores), 1e-30))
-
-    def _added(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tf.Tensor:
-        """Return ``[batch, k, events]`` float32: how much of the log of each product's chance an event adds."""
+    def _added(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return how much of the log of each product's chance an event adds, ``[batch, k, events]``, and habits do."""
         shop = self.shop
         vectors, length = tf.gather(shop.vectors, products), tf.shape(rows["history_product"])[1]
         query = shop.query(rows)
         scores = tf.einsum("bd,bkd->bk", query, vectors) / shop.retrieval.temperature
         rest = tf.reshape(shop.query(without_each(rows)), [-1, length, tf.shape(query)[1]])
         adds = scores[:, :, None] - tf.einsum("bld,bkd->bkl", rest, vectors) / shop.retrieval.temperature
-        repeats, transitions = after_the_towers(shop, rows, products, scores)
-        return adds + repeats + transitions
+        after = after_the_towers(shop, rows, products, scores)
+        return adds + after.by_event, after.habits
 
 
 def without_each(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:

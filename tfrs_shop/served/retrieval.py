@@ -14,6 +14,7 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.edges import EdgeScorer, mix
 from tfrs_shop.habits import Usual
+from tfrs_shop.likeness import Likeness, likeness_vectors
 from tfrs_shop.model.repeats import added_at, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import is_in
@@ -46,6 +47,9 @@ class Retrieval(tf.Module):
         self.most = min(size, self.k + int(np.clip(reserve, LEAST_RESERVE, MOST_RESERVE)))
         self.temperature = model.temperature
         self.transition_weight, self.habit_weight = model.transition_weight, model.habit_weight
+        self.likeness_weight = model.likeness_weight
+        if self.likeness_weight:
+            self.likeness = Likeness(likeness_vectors(data.catalogue.text_vector))
         self.index: Any = None
         self.filter = ProductFilter(data.catalogue)
         self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
@@ -89,6 +93,8 @@ class Retrieval(tf.Module):
         def of_all(rows: tf.Tensor) -> tf.Tensor:
             some, added = tf.gather(history, rows), tf.gather(bias, rows)
             logits = tf.matmul(tf.gather(query, rows), self.vectors, transpose_b=True) / self.temperature
+            if self.likeness_weight:
+                logits += self.likeness_weight * self.likeness.of_all(some)
             log_chance = added_at(some, added, logits) - tf.gather(log_total, rows)
             if self.transition_weight:
                 follows = without_repeats(some, added, self.transitions.scores(some, self.products))
@@ -113,10 +119,10 @@ class Retrieval(tf.Module):
         bias = tf.zeros_like(history, tf.float32)
         if repeats is not None:
             bias = tf.minimum(repeats / self.temperature, MOST_BIAS)
-        log_total = self._log_total(query, near / self.temperature)
+        log_total = self._log_total(query, near / self.temperature, found, history)
         if repeats is not None:
             # The sum was made without what is added for the history's products.
-            own = self._scores(query, history) / self.temperature
+            own = self.logits(query, history, history)
             more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(bias)
             log_total += tf.math.log(tf.maximum(1.0 + tf.reduce_sum(more, 1, keepdims=True), 1e-6))
         return found, bias, log_total
@@ -198,7 +204,7 @@ class Retrieval(tf.Module):
         earlier = tf.reduce_any(tf.linalg.band_part(same, -1, 0) & ~tf.eye(tf.shape(ways)[1], dtype=tf.bool), 2)
         near = tf.reduce_any(ways[:, :, None] == found[:, None, :], 2)
         products = tf.concat([found, tf.where(earlier | near, 0, ways)], 1)
-        log_chance = self._scores(query, products) / self.temperature + added(products, history, bias) - log_total
+        log_chance = self.logits(query, products, history) + added(products, history, bias) - log_total
         if self.transition_weight:
             # The graph lowers what hardly comes again as the model does.
             weight *= tf.exp(tf.minimum(added(neighbor, history, bias), 0.0))
@@ -210,17 +216,23 @@ class Retrieval(tf.Module):
             log_chance = usual.mixed(log_chance, usual.of(products), self.habit_weight)
         return tf.exp(log_chance), products
 
-    def _scores(self, query: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
-        return tf.einsum("bd,bnd->bn", query, tf.gather(self.vectors, products))
+    def logits(self, query: tf.Tensor, products: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch, products]`` float32: the logits of the softmax, without what is added for repeats."""
+        logits = tf.einsum("bd,bnd->bn", query, tf.gather(self.vectors, products)) / self.temperature
+        return logits + self.likeness_weight * self.likeness.of(products, history) if self.likeness_weight else logits
 
-    def _log_total(self, query: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    def _log_total(self, query: tf.Tensor, logits: tf.Tensor, found: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, 1]``: the log of the sum of all products' exponentiated scores.
 
-        The nearest products are summed, and for the others, which the index does not score, the sample stands.
+        The nearest products, ``found``, are summed, and for the others, which the index does not score, the sample
+        stands. ``logits`` are those of the nearest by their vectors alone.
         """
         others = tf.matmul(query, tf.gather(self.vectors, self.sample), transpose_b=True) / self.temperature
         # The product at the edge must not be counted twice where two ways to multiply round differently.
         is_near = others >= logits[:, -1:] - 1e-4
+        if self.likeness_weight:
+            logits += self.likeness_weight * self.likeness.of(found, history)
+            others += self.likeness_weight * self.likeness.of_all(history, self.sample)
         count = tf.reduce_sum(tf.cast(~is_near, tf.float32), 1, keepdims=True)
         rest = tf.reduce_logsumexp(tf.where(is_near, -1e9, others), 1, keepdims=True)
         rest += tf.math.log(tf.maximum(float(self.products - self.most), 1e-9) / tf.maximum(count, 1.0))

@@ -223,7 +223,7 @@ class ServedShop(tf.Module):
         history = rows["history_product"]
         layer = self.layers.repeats
         repeats = layer(history, rows["history_event_type"])[:, -1] if layer is not None else None
-        usual = Usual(rows["usual_product"], rows["usual_share"]) if self.users.habits else None
+        usual = usual_of(rows) if self.users.habits else None
         return self.next_once.value(
             self.query(rows), history, repeats, known, limits, usual=usual, count=count, besides=besides
         )
@@ -239,3 +239,8 @@ class ServedShop(tf.Module):
             "score": scores,
             "title": tf.gather(self.titles, products),
         }
+
+
+def usual_of(rows: dict[str, tf.Tensor]) -> Usual:
+    """Return the habits in `rows` of a shop whose users have some."""
+    return Usual(rows["usual_product"], rows["usual_share"])
