@@ -101,7 +101,8 @@ class RatingHead(tf_keras.layers.Layer):
     def _above_mean(self, index: tf.Tensor, vector: tf.Tensor, rating: tf.Tensor | None = None) -> tf.Tensor:
         counted = tf.gather(self.counted, index)
         if rating is not None:
-            known = ~tf.math.is_nan(rating) & (index > 0)
+            # Of a product that was not counted there is nothing to take out.
+            known = ~tf.math.is_nan(rating) & (index > 0) & (counted[..., 1] > 0.0)
             own = tf.stack(
                 [tf.where(known, rating, self.rating_mean) - self.rating_mean, tf.cast(known, tf.float32)], -1
             )
