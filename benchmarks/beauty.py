@@ -32,10 +32,12 @@ BASELINES = ("popularity", "item_knn", "transition_graph", "tutorial_two_tower",
 # The same settings but for these; every row is trained with the first seed.
 ABLATION: dict[str, dict[str, dict[str, Any]]] = {
     "ids_only": {
-        "towers": {"text": False, "words": False, "behavior_text": False, "attributes": False, "id_dropout": 0.0}
+        "towers": {"text": False, "words": False, "behavior_text": False, "attributes": False, "id_dropout": 0.0},
+        "likeness": {"weight": 0.0},
     },
-    "no_text": {"towers": {"text": False, "words": False, "behavior_text": False}},
+    "no_text": {"towers": {"text": False, "words": False, "behavior_text": False}, "likeness": {"weight": 0.0}},
     "no_words": {"towers": {"words": False}},
+    "no_likeness": {"likeness": {"weight": 0.0}},
     "no_repeats": {"towers": {"repeats": False}},
     "no_attributes": {"towers": {"attributes": False}},
     "no_ids": {"towers": {"ids": False}},

@@ -17,6 +17,7 @@ NAMES = {
     "ids_only": "ids only",
     "no_text": "without text",
     "no_words": "without words",
+    "no_likeness": "without likeness",
     "no_repeats": "without repeats",
     "no_attributes": "without attributes",
     "no_ids": "without ids",

@@ -57,7 +57,7 @@ class Retrieval(tf.Module):
         self.transitions = EdgeScorer(data.transitions, settings.events, settings.decay)
         self.products = size
         # All products, up to a number that is scored in no time; of more a sample stands for the rest.
-        self.sample = tf.constant(_spread_sample(size, CHANCE_SAMPLE), tf.int32)
+        self.sample = None if size <= CHANCE_SAMPLE else tf.constant(_spread_sample(size, CHANCE_SAMPLE), tf.int32)
         counts = data.catalogue.train_count.astype(np.float64)
         popular = np.argsort(-counts[1:], kind="stable") + 1
         self.share = tf.Variable(counts / max(counts.sum(), 1.0), trainable=False, dtype=tf.float32)
@@ -227,12 +227,16 @@ class Retrieval(tf.Module):
         The nearest products, ``found``, are summed, and for the others, which the index does not score, the sample
         stands. ``logits`` are those of the nearest by their vectors alone.
         """
-        others = tf.matmul(query, tf.gather(self.vectors, self.sample), transpose_b=True) / self.temperature
+        # Without a sample nothing is gathered: a copy of all vectors costs more than their products.
+        vectors = tf.convert_to_tensor(self.vectors) if self.sample is None else tf.gather(self.vectors, self.sample)
+        others = tf.matmul(query, vectors, transpose_b=True) / self.temperature
         # The product at the edge must not be counted twice where two ways to multiply round differently.
         is_near = others >= logits[:, -1:] - 1e-4
         if self.likeness_weight:
             logits += self.likeness_weight * self.likeness.of(found, history)
             others += self.likeness_weight * self.likeness.of_all(history, self.sample)
+        if self.sample is None:
+            others, is_near = others[:, 1:], is_near[:, 1:]
         count = tf.reduce_sum(tf.cast(~is_near, tf.float32), 1, keepdims=True)
         rest = tf.reduce_logsumexp(tf.where(is_near, -1e9, others), 1, keepdims=True)
         rest += tf.math.log(tf.maximum(float(self.products - self.most), 1e-9) / tf.maximum(count, 1.0))
