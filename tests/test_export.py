@@ -102,6 +102,8 @@ def test_what_is_served_is_what_was_evaluated(trained, tmp_path, weight: float) 
             rows = {name: tf.boolean_mask(value, keep) for name, value in rows.items()}
             rows["profile"] = tf.zeros_like(rows["profile"])
             rows["history_timestamp"] = -tf.ones_like(rows["history_timestamp"])
+            # Whether a session begins after a history that a request gives is not known.
+            rows["usual_share"] = tf.zeros_like(rows["usual_share"])
             chances = np.exp(model.final_scores(vectors, rows).numpy())
             kinds = np.array([b"", *data.values["event_type"]])
             answer = answer_of(
