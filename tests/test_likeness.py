@@ -57,16 +57,18 @@ def test_the_likest_of_the_newest_events_counts_and_nothing_below_zero() -> None
     assert likeness.of_all(old).numpy().tolist() == [[0, 0, 1, 0]]
 
 
-def test_scores_are_moved_by_it(model, worded_data) -> None:
+def test_chances_are_moved_by_it(model, worded_data) -> None:
     rows = next(iter(worded_data.evaluation_batches("test", 12, 16)))
     vectors = model.product_vectors()
-    moved = model.scores(vectors, rows).numpy()
+    moved = model.parts_of_scores(vectors, rows)[0].numpy()[:, 1:]
     like = likeness_vectors(worded_data.catalogue.text_vector)
     newest = like[rows["history_product"].numpy()[:, -EVENTS:]]
-    expected = np.maximum(np.einsum("bed,pd->bpe", newest, like).max(2), 0.0)
+    expected = np.maximum(np.einsum("bed,pd->bpe", newest, like).max(2), 0.0)[:, 1:]
     weight, model.likeness_weight = model.likeness_weight, 0.0
     try:
-        np.testing.assert_allclose(moved - model.scores(vectors, rows).numpy(), 2.0 * 0.06 * expected, atol=1e-5)
+        rise = moved - model.parts_of_scores(vectors, rows)[0].numpy()[:, 1:]
+        # Beside the sum of all, which all have in common.
+        np.testing.assert_allclose(rise - rise[:, :1], 2.0 * (expected - expected[:, :1]), atol=1e-4)
     finally:
         model.likeness_weight = weight
 

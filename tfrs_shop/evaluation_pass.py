@@ -119,7 +119,7 @@ class SplitRanker:
         model = self.model
         queries = model.last_queries(vectors, rows)
         # A softmax alone changes no order.
-        mixed = model.transition_weight > 0 or model.habit_weight > 0
+        mixed = max(model.likeness_weight, model.transition_weight, model.habit_weight) > 0
         scores = (model.final_scores if mixed else model.scores)(vectors, rows, queries)
         found = {
             "scores": scores,

@@ -21,27 +21,33 @@ export class Shopper {
    */
   constructor(id = "", events = []) {
     this.id = id;
+    this.known = events;
     this.events = [...events];
-    // A stored user is asked about by id until something new happens: the bundle knows more of them than a history says.
     this.stored = id !== "";
   }
 
   /** Something happened. */
   add(product, type, title) {
     this.events.push({ product, type, title });
-    this.stored = false;
+    this.#compare();
   }
 
   /** The event at this place never happened. */
   remove(place) {
     this.events.splice(place, 1);
-    this.stored = false;
+    this.#compare();
   }
 
   /** Nothing ever happened. */
   forget() {
     this.events = [];
     this.stored = false;
+  }
+
+  /** A stored user is asked about by id while nothing is new: the bundle knows more of them than a history says. */
+  #compare() {
+    const same = this.events.length === this.known.length && this.events.every((event, place) => event === this.known[place]);
+    this.stored = this.id !== "" && same;
   }
 
   /** The history as a request of `rows` equal rows gives it. */

@@ -235,8 +235,10 @@ class ShopModel(tfrs.Model):
     def parts_of_scores(
         self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], queries: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the model's log-softmax and the transition graph's scores, both ``[batch, products + 1]``."""
+        """Return the model's log-softmax, moved by likeness, and the graph's scores, both ``[batch, products + 1]``."""
         logits = self.scores(vectors, rows, queries)[:, 1:] / self.temperature
+        if self.likeness_weight:
+            logits += self.likeness_weight * self.likeness(rows)[:, 1:]
         log_chance = tf.pad(tf.nn.log_softmax(logits), [[0, 0], [1, 0]], constant_values=-np.inf)
         follows = self._tables.transitions.scores(rows["history_product"], self.products)
         if self.config.towers.repeats:
@@ -246,12 +248,10 @@ class ShopModel(tfrs.Model):
     def scores(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], queries: tf.Tensor | None = None) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32: the query vector of the last position times each product vector.
 
-        They are moved by likeness to the history, and those of the history's products by what is learned of repeats.
+        Those of the history's products are moved by what is learned of repeats.
         """
         queries = self.last_queries(vectors, rows) if queries is None else queries
         scores = tf.matmul(queries, vectors, transpose_b=True)
-        if self.likeness_weight:
-            scores += self.likeness_weight * self.temperature * self.likeness(rows)
         return (
             added_at(rows["history_product"], self.last_repeats(rows), scores) if self.config.towers.repeats else scores
         )
