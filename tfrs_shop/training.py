@@ -211,8 +211,8 @@ def validation_batches(data: ShopData, config: Config) -> tf.data.Dataset | None
     if not data.manifest.counts["examples"]["validation"]:
         return None
     batches = data.evaluation_batches("validation", config.towers.max_history)
-    # Validation needs neither, and XLA has no strings.
-    unused = ("user_id", "seen_product")
+    # Validation needs none of them, XLA has no strings, and tf.data's unbatch crashes on a tensor of no columns.
+    unused = ("user_id", "seen_product", "usual_product", "usual_share")
     needed = batches.map(lambda rows: {name: value for name, value in rows.items() if name not in unused})
     return sharded_by_row(needed)
 
