@@ -409,4 +409,6 @@ class _Tables:
         self.queries = tf.constant(data.query_vectors)
         self.transitions = EdgeScorer(data.transitions, config.transitions.events, config.transitions.decay)
         vectors = likeness_vectors(catalogue.text_vector)
-        self.likeness, self.texts = Likeness(vectors), vectors.shape[1] > 0
+        self.texts = vectors.shape[1] > 0
+        if self.texts:  # A variable may not be empty: several workers would crash over it.
+            self.likeness = Likeness(vectors)
