@@ -126,16 +126,25 @@ def recalls(
     return np.array(found)
 
 
-def main() -> None:
+def without_last_baskets(work: Path) -> tuple[Baskets, Baskets, list[str]]:
+    """Make the directory `work` anew, and write Online Retail's events without each user's last basket into it.
+
+    Returns:
+        The baskets that are known, those that are held out, and what ``preprocess`` is given to read.
+    """
     raw = SHARED / "online_retail"
-    if not raw.is_dir():
-        print(f"complements: left out, {raw} is not there")
-        return
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir(parents=True)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     known, held_out = read_baskets(raw / "events.csv.gz")
-    write_known(raw / "events.csv.gz", WORK / "events.csv.gz", held_out)
-    files = ["--events", str(WORK / "events.csv.gz"), "--products", str(raw / "products.jsonl.gz")]
+    write_known(raw / "events.csv.gz", work / "events.csv.gz", held_out)
+    return known, held_out, ["--events", str(work / "events.csv.gz"), "--products", str(raw / "products.jsonl.gz")]
+
+
+def main() -> None:
+    if not (SHARED / "online_retail").is_dir():
+        print(f"complements: left out, {SHARED / 'online_retail'} is not there")
+        return
+    known, held_out, files = without_last_baskets(WORK)
     # Nothing more is held out: the test is what was left out above.
     later = ["--split", "time", "--validation_from", "2100-01-01", "--test_from", "2100-01-01"]
     took = run_step(

@@ -9,7 +9,6 @@ popular. Recall@10 is what was found, of at most ten. Needs the data set beside 
 
 import argparse
 import json
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.beauty import CLI, RESULTS, SHARED
-from benchmarks.complements import Baskets, read_baskets, write_known
+from benchmarks.complements import Baskets, without_last_baskets
 from benchmarks.steps import run_step
 from tfrs_shop.metrics.uncertainty import paired_test
 
@@ -68,15 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", default="", help="settings of tfrs-shop train")
     parser.add_argument("--index", default="scann", help="of the exported bundle")
     given = parser.parse_args(arguments)
-    raw = SHARED / "online_retail"
-    if not raw.is_dir():
-        print(f"next_basket: left out, {raw} is not there")
+    if not (SHARED / "online_retail").is_dir():
+        print(f"next_basket: left out, {SHARED / 'online_retail'} is not there")
         return
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir(parents=True)
-    known, held_out = read_baskets(raw / "events.csv.gz")
-    write_known(raw / "events.csv.gz", WORK / "events.csv.gz", held_out)
-    files = ["--events", str(WORK / "events.csv.gz"), "--products", str(raw / "products.jsonl.gz")]
+    known, held_out, files = without_last_baskets(WORK)
     data, run, models = str(WORK / "data"), str(WORK / "run"), str(WORK / "models" / "shop")
     config = ["--config", given.config] if given.config else []
     took = {

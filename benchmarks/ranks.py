@@ -31,7 +31,7 @@ def rank_targets(data: Any, scorer: Scorer, length: int, split: str = "test") ->
         length: of the histories that it is given, the newest events.
         split: whose examples.
     """
-    from tfrs_shop.model.shop_model import ranks_of
+    from tfrs_shop.model.ranks import ranks_of
 
     found: dict[str, list[np.ndarray]] = {"user_id": [], **{protocol: [] for protocol in PROTOCOLS}}
     for rows in data.evaluation_batches(split, length):

@@ -12,7 +12,7 @@ import tf_keras
 
 from benchmarks.ranks import Scorer
 from tfrs_shop.dataset import ShopData
-from tfrs_shop.model.shop_model import ranks_of
+from tfrs_shop.model.ranks import ranks_of
 
 LENGTH = 50
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipelines.habits import habits
-from pipelines.sessions import purchase_follows
+from pipelines.sessions import purchase_follows, session_keys
 from tfrs_shop.schema import is_target_type
 from tfrs_shop.text.behavior import behavior_text
 
@@ -85,11 +85,14 @@ def user_examples(
     follows = purchase_follows(events, train_end)
     for start, target in training_windows(events[:train_end], rule):
         # Nothing is learnt from habits, so that no training example need carry them.
-        yield "train", example(user_id, events, start, target, profile, follows)
+        yield "train", example(user_id, events, start, target, profile, follows, {})
     follows = purchase_follows(events, len(events)) if held_out else []
+    keys = session_keys(events) if held_out else []
     for split, target in held_out:
-        start, known = max(0, target - rule.max_history), target_events(events[:target], rule)
-        yield split, example(user_id, events, start, target, profile, follows, habits(known))
+        # Inside a session habits do not count.
+        begins = target > 0 and keys[target] != keys[target - 1]
+        usual = habits(target_events(events[:target], rule)) if begins else {}
+        yield split, example(user_id, events, max(0, target - rule.max_history), target, profile, follows, usual)
 
 
 def target_events(events: Sequence[dict[str, Any]], rule: SplitRule) -> list[dict[str, Any]]:
@@ -120,17 +123,17 @@ def example(
     target: int,
     profile: dict[str, Any],
     follows: Sequence[int],
-    usual: Mapping[str, float] | None = None,
+    usual: Mapping[str, float],
 ) -> dict[str, Any]:
     """Return the example that asks for ``events[target]`` after ``events[start:target]``.
 
     Args:
         follows: of `purchase_follows`, for all events before the target at least.
-        usual: of `habits`, of all events before the target.
+        usual: of `habits`, of the events before the target.
     """
     asked = events[target]
     return {
-        **user_record(user_id, events[:target], target - start, profile, usual or {}),
+        **user_record(user_id, events[:target], target - start, profile, usual),
         "history_offset": start,
         "history_purchase_follows": follows[start:target],
         "target_product_id": asked["product_id"],

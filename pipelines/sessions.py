@@ -7,8 +7,7 @@ without events (the rule of web analytics); where it has no time either, the res
 from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
-from tfrs_shop.schema import SESSION_GAP
-
+GAP = 30 * 60 * 1000  # ms
 PURCHASE = "purchase"
 UNKNOWN, NO, YES = -1, 0, 1
 
@@ -26,7 +25,7 @@ def _keys(events: Sequence[dict[str, Any]]) -> Iterator[Hashable]:
             continue
         now = event["timestamp"]
         if now is not None:
-            number += before is not None and now - before > SESSION_GAP
+            number += before is not None and now - before > GAP
             before = now
         yield number
 

@@ -10,7 +10,7 @@ from sklearn.metrics import ndcg_score
 
 from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import evaluate, ranking_metrics, target_ranks, write_json
-from tfrs_shop.model.shop_model import ranks_of
+from tfrs_shop.model.ranks import ranks_of
 
 
 def test_a_target_at_ranks_0_4_and_10_gives_these_metrics() -> None:

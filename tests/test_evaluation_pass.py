@@ -13,7 +13,7 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import compare, evaluate, load_compared, shown, target_ranks
 from tfrs_shop.evaluation_pass import best_products, rank_split, training_users
 from tfrs_shop.metrics.pairs import ranking_head_metrics
-from tfrs_shop.model.shop_model import ranks_of
+from tfrs_shop.model.ranks import ranks_of
 from tfrs_shop.run import read_run, write_run
 
 

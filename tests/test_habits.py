@@ -5,12 +5,12 @@ import pytest
 import tensorflow as tf
 from bundle_support import user_row
 
+from pipelines.examples import SplitRule, user_examples
 from pipelines.habits import MOST, habits
-from tfrs_shop.dataset import begins_session
-from tfrs_shop.evaluation import bought_again, choose_habit_weight
 from tfrs_shop.export import Serving, export, usual_exclusion
 from tfrs_shop.habits import Usual, prior, usual
-from tfrs_shop.run import RunInfo
+from tfrs_shop.mixture import bought_again, choose_mixture
+from tfrs_shop.run import MIXTURE, RunInfo
 
 MINUTE = 60_000
 
@@ -64,28 +64,22 @@ def test_a_user_without_habits_keeps_the_scores() -> None:
     np.testing.assert_allclose(np.exp(mixed), [[0.15, 0.85], [0.25, 0.75]], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("sessions", "times", "session", "time", "expected"),
-    [
-        (["s", "s"], [-1, -1], "s", -1, False),
-        (["s", "s"], [-1, -1], "t", -1, True),
-        (["s", ""], [0, 0], "t", 0, True),
-        (["", ""], [0, 5], "", 5 + 30 * MINUTE, False),
-        (["", ""], [0, 5], "", 6 + 30 * MINUTE, True),
-        (["", ""], [0, -1], "", 90 * MINUTE, False),
-        ([], [], "", 90 * MINUTE, False),
-    ],
-)
-def test_a_session_begins_with_another_id_or_after_half_an_hour(
-    sessions: list[str], times: list[int], session: str, time: int, expected: bool
-) -> None:
-    batch = {
-        "history_session_id": tf.RaggedTensor.from_row_lengths(tf.constant(sessions, tf.string), [len(sessions)]),
-        "history_timestamp": tf.RaggedTensor.from_row_lengths(tf.constant(times, tf.int64), [len(times)]),
-        "target_session_id": tf.constant([session]),
-        "target_timestamp": tf.constant([time], tf.int64),
-    }
-    assert begins_session(batch).numpy().tolist() == [expected]
+def test_an_example_has_habits_where_its_target_is_of_another_session_than_the_event_before() -> None:
+    rule = SplitRule("leave_one_out", 10)
+
+    def of_test(*sessions: str) -> list[str]:
+        found = [
+            dict.fromkeys(("rating", "price", "quantity"))
+            | {"event_type": "purchase", "query": "", "title": "", **event(f"p{place}", session)}
+            for place, session in enumerate(sessions)
+        ]
+        (example,) = [row for split, row in user_examples("u", found, rule, {}) if split == "test"]
+        return example["usual_product_id"]
+
+    assert of_test("1", "1", "2", "3") == ["p2", "p0", "p1"]
+    assert of_test("1", "1", "2", "2") == []
+    assert of_test("1", "1", "2", "") == ["p2", "p0", "p1"]
+    assert of_test("", "", "", "") == []
 
 
 def test_examples_have_habits_only_where_a_session_begins(trained) -> None:
@@ -120,16 +114,19 @@ def test_what_is_served_is_what_was_evaluated(trained, tmp_path) -> None:
         model.habit_weight = before
 
 
-def test_the_weight_is_the_best_on_validation_targets_that_begin_a_session(trained) -> None:
+def test_the_weights_of_a_run_are_those_that_validation_chose(trained) -> None:
     model, data = trained
-    before = model.habit_weight
+    before = {name: getattr(model, name) for name in MIXTURE}
     said: list[str] = []
     try:
-        weight = choose_habit_weight(model, data, said.append)
-        assert weight == before
-        assert f"weight {weight} is best" in said[0]
+        choose_mixture(model, data, said.append)
+        assert {name: getattr(model, name) for name in MIXTURE} == before
     finally:
-        model.habit_weight = before
+        for name, weight in before.items():
+            setattr(model, name, weight)
+    # Without texts there is no likeness.
+    assert [line.split(":")[0] for line in said] == ["Transition graph", "Habits"]
+    assert f"weight {before['habit_weight']} is best" in said[1]
 
 
 def test_bought_products_stay_in_the_answers_where_they_are_bought_again(trained) -> None:

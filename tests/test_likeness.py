@@ -6,10 +6,10 @@ import tensorflow as tf
 from bundle_support import ask
 
 from tfrs_shop.config import Config, LikenessConfig, TowerConfig
-from tfrs_shop.evaluation import choose_likeness_weight
 from tfrs_shop.export import Serving
 from tfrs_shop.index import build_index
 from tfrs_shop.likeness import EVENTS, WIDTH, Likeness, likeness_vectors
+from tfrs_shop.mixture import choose_mixture
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.run import build
 from tfrs_shop.served.explain import Explain
@@ -100,9 +100,10 @@ def test_what_is_served_is_what_was_evaluated_and_explained(model, worded_data, 
 
 
 def test_the_weight_is_the_configured_one_or_the_best_on_validation(model, worded_data) -> None:
-    assert choose_likeness_weight(model, worded_data, lambda line: None) == 2.0
+    choose_mixture(model, worded_data, lambda line: None)
+    assert model.likeness_weight == 2.0
     free = ShopModel(worded_data, Config(towers=model.config.towers))
     build(free, worded_data)
     said: list[str] = []
-    weight = choose_likeness_weight(free, worded_data, said.append)
-    assert said[0].startswith(f"Likeness: weight {weight} is best on validation")
+    choose_mixture(free, worded_data, said.append)
+    assert said[0].startswith(f"Likeness: weight {free.likeness_weight} is best")

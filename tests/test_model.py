@@ -12,7 +12,8 @@ from tfrs_shop.config import Config, RankingConfig, RetrievalConfig, TowerConfig
 from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
 from tfrs_shop.model.query_tower import TEXT_DECAY, QueryTower, behavior_vectors, recency_buckets
-from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.model.ranks import ranks_of
+from tfrs_shop.model.shop_model import ShopModel
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from tfrs_shop.cli import app
 from tfrs_shop.errors import UserError
 from tfrs_shop.report import report
+from tfrs_shop.report_accuracy import compared_section
 from tfrs_shop.report_charts import line_chart, ticks
 from tfrs_shop.report_examples import because, example_users
 from tfrs_shop.report_page import Words, cards, page, section, table, text
-from tfrs_shop.report_sections import compared_section, data_section
+from tfrs_shop.report_run import data_section
 from tfrs_shop.served.explain import PER_USER
 
 

@@ -9,7 +9,8 @@ import tf_keras
 from pipelines.preprocess import run
 from tfrs_shop.config import Config, RankingConfig, TowerConfig
 from tfrs_shop.dataset import ShopData, open_data
-from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.model.ranks import ranks_of
+from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.sources.simulator import simulate_shop
 
 

@@ -51,14 +51,9 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
         tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps), global_clipnorm=CLIP_NORM
     )
 
-    def queries_of(rows: Rows, training: bool) -> tf.Tensor:
-        history = rows["history_product"]
-        known = tf.cast(history > 0, vectors.dtype)[..., None]
-        return model.query_vectors(rows, tf.gather(vectors, history) * known, training)
-
     @tf.function
     def step(rows: Rows) -> None:
-        queries, asked = queries_of(rows, training=True), model.with_categories(rows)
+        queries, asked = model.all_queries(vectors, rows, training=True), model.with_categories(rows)
         with tf.GradientTape() as tape:
             loss = learner.loss(learner(asked, queries, training=True), asked)
         weights = learner.trainable_weights
@@ -68,7 +63,7 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
     @tf.function(reduce_retracing=True)
     def entropies(rows: Rows) -> dict[str, tf.Tensor]:
         asked = model.with_categories(rows)
-        return learner.entropies(learner(asked, queries_of(rows, training=False), training=False), asked)
+        return learner.entropies(learner(asked, model.all_queries(vectors, rows), training=False), asked)
 
     checked = list(_newest_only(data, length))
     parts: list[Best] = []

@@ -23,7 +23,7 @@ from tfrs_shop.features import Feature, parsing_spec
 from tfrs_shop.habits import prior, usual
 from tfrs_shop.lexicon import Lexicon, build_lexicon
 from tfrs_shop.manifest import Manifest, load_manifest
-from tfrs_shop.schema import SESSION_GAP, is_target_type
+from tfrs_shop.schema import is_target_type
 from tfrs_shop.ties import shuffled_ties
 
 PARSE_BATCH = 1024
@@ -309,29 +309,13 @@ def _evaluation_rows(
 
 
 def _usual(batch: dict[str, Any], tables: dict[str, Any], habit_prior: np.ndarray) -> dict[str, tf.Tensor]:
-    """Return what users are used to, where the target begins a session."""
+    """Return what users are used to; examples hold it where their target begins a session."""
     if "usual_product_id" not in batch:  # of an older data directory
         none = tf.zeros([tf.shape(batch["user_id"])[0], 0])
         return {"usual_product": tf.cast(none, tf.int32), "usual_share": none}
     products = tf.cast(tables["product_id"].lookup(batch["usual_product_id"]), tf.int32)
     found = usual(products, batch["usual_weight"], tf.constant(habit_prior))
-    return {
-        "usual_product": found.product,
-        "usual_share": tf.where(begins_session(batch)[:, None], found.share, 0.0),
-    }
-
-
-def begins_session(batch: dict[str, Any]) -> tf.Tensor:
-    """Return ``[batch]`` bool: whether the target of an example is of another session than the event before it.
-
-    It is not where neither a session id nor a time can tell, as in ``pipelines/sessions.py``.
-    """
-    session = left_padded(batch["history_session_id"], 1, "")[:, 0]
-    before = left_padded(batch["history_timestamp"], 1, -1)[:, 0]
-    named = (session != "") | (batch["target_session_id"] != "")
-    timed = (before >= 0) & (batch["target_timestamp"] >= 0)
-    later = timed & (batch["target_timestamp"] - before > SESSION_GAP)
-    return tf.where(named, session != batch["target_session_id"], later)
+    return {"usual_product": found.product, "usual_share": found.share}
 
 
 def _purchase_follows(batch: dict[str, Any], length: Any) -> tf.Tensor:

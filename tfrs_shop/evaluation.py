@@ -1,7 +1,7 @@
 """Evaluation: every product ranked for every held-out target, nothing sampled, ties broken against the model."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +11,20 @@ import tensorflow as tf
 from tfrs_shop.behavior_evaluation import behavior_metrics
 from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.dataset import ShopData
-from tfrs_shop.edges import mix
 from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation_pass import Ranked, rank_split, training_users
-from tfrs_shop.habits import Usual
 from tfrs_shop.manifest import load_manifest
 from tfrs_shop.metrics.lists import coverage, gini, group_diversity, leaf_category, novelty, vector_diversity
 from tfrs_shop.metrics.pairs import ranking_head_metrics
 from tfrs_shop.metrics.ranking import CUTOFFS, per_example, ranking_metrics
 from tfrs_shop.metrics.slices import debiased_recall, slice_metrics
 from tfrs_shop.metrics.uncertainty import intervals, paired_test
-from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.output import write_result
 from tfrs_shop.run import load_run, read_run
-from tfrs_shop.schema import BOUGHT
 
-__all__ = [
-    "CUTOFFS",
-    "bought_again",
-    "choose_habit_weight",
-    "choose_likeness_weight",
-    "choose_transition_weight",
-    "evaluate",
-    "ranking_metrics",
-    "target_ranks",
-    "write_json",
-]
+__all__ = ["CUTOFFS", "evaluate", "ranking_metrics", "target_ranks", "write_json"]
 
-TRANSITION_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-LIKENESS_WEIGHTS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0)
-# Up to where hardly anything comes before a habit: a model that is sure of how a basket goes on is sure of the wrong
-# things where one begins.
-HABIT_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.97, 0.99, 0.997)
 TIES_SHOWN = ("tied", "drawn_from_training", "recall@10", "ndcg@10", "mrr")
 COMPARED = ("recall@10", "ndcg@10")
 
@@ -223,109 +205,6 @@ def shown(result: dict[str, Any]) -> Iterator[str]:
                     yield f"  {part}: " + ", ".join(f"{key} {_shown(number)}" for key, number in numbers.items())
                 elif part != "reliability":
                     yield f"  {part}: {_shown(numbers)}"
-
-
-def choose_transition_weight(model: ShopModel, data: ShopData, say: Callable[[str], None]) -> float:
-    """Return the weight of the transition graph with the best NDCG@10 on the validation split, the smallest of equals.
-
-    The configured weight is returned where there is one, and 0 where there is no validation example or no edge.
-    """
-    if model.config.transitions.weight is not None:
-        return model.config.transitions.weight
-    if not data.manifest.counts["examples"]["validation"] or not len(data.transitions.neighbor):
-        return 0.0
-    vectors = model.product_vectors()
-
-    @tf.function(reduce_retracing=True)
-    def ranks(rows: dict[str, tf.Tensor]) -> tf.Tensor:
-        log_chance, follows = model.parts_of_scores(vectors, rows)
-        return tf.stack([ranks_of(mix(log_chance, follows, weight), rows) for weight in TRANSITION_WEIGHTS], 1)
-
-    batches = data.evaluation_batches("validation", model.config.towers.max_history)
-    found = np.concatenate([ranks(rows).numpy() for rows in batches])
-    weight, before, after = _best_weight(found, TRANSITION_WEIGHTS)
-    say(f"Transition graph: weight {weight} is best on validation, ndcg@10 {after:.4f} (the model alone {before:.4f}).")
-    return weight
-
-
-def choose_likeness_weight(model: ShopModel, data: ShopData, say: Callable[[str], None]) -> float:
-    """Return the weight of likeness with which the model alone has the best NDCG@10 on the validation split.
-
-    The configured weight is returned where there is one, and 0 where there is no validation example or no text.
-    """
-    if not model.has_texts or not data.manifest.counts["examples"]["validation"]:
-        return model.likeness_weight
-    if model.config.likeness.weight is not None:
-        return model.config.likeness.weight
-    vectors = model.product_vectors()
-    model.likeness_weight = 0.0
-
-    @tf.function(reduce_retracing=True)
-    def ranks(rows: dict[str, tf.Tensor]) -> tf.Tensor:
-        scores, likeness = model.scores(vectors, rows), model.temperature * model.likeness(rows)
-        return tf.stack([ranks_of(scores + weight * likeness, rows) for weight in LIKENESS_WEIGHTS], 1)
-
-    batches = data.evaluation_batches("validation", model.config.towers.max_history)
-    found = np.concatenate([ranks(rows).numpy() for rows in batches])
-    weight, before, after = _best_weight(found, LIKENESS_WEIGHTS)
-    say(f"Likeness: weight {weight} is best on validation, ndcg@10 {after:.4f} (without {before:.4f}).")
-    return weight
-
-
-def choose_habit_weight(model: ShopModel, data: ShopData, say: Callable[[str], None]) -> float:
-    """Return the weight of habits with the best NDCG@10 on the validation targets that begin a session.
-
-    The configured weight is returned where there is one, and 0 where no such target's user has a habit. The transition
-    graph has its weight already.
-    """
-    if model.config.habits.weight is not None:
-        return model.config.habits.weight
-    if not data.manifest.counts["examples"]["validation"]:
-        return 0.0
-    vectors = model.product_vectors()
-
-    @tf.function(reduce_retracing=True)
-    def ranks(rows: dict[str, tf.Tensor]) -> tf.Tensor:
-        usual = Usual(rows["usual_product"], rows["usual_share"])
-        log_chance, share = model.final_scores(vectors, rows), usual.of_all(model.products)
-        found = [ranks_of(usual.mixed(log_chance, share, weight), rows) for weight in HABIT_WEIGHTS]
-        return tf.boolean_mask(tf.stack(found, 1), tf.reduce_sum(usual.share, 1) > 0.0)
-
-    model.habit_weight = 0.0
-    batches = data.evaluation_batches("validation", model.config.towers.max_history)
-    found = np.concatenate([ranks(rows).numpy() for rows in batches])
-    if not len(found):
-        return 0.0
-    weight, before, after = _best_weight(found, HABIT_WEIGHTS)
-    say(
-        f"Habits: weight {weight} is best on the {len(found):,} validation targets that begin a session, "
-        f"ndcg@10 {after:.4f} (without {before:.4f})."
-    )
-    return weight
-
-
-def bought_again(data: ShopData) -> float:
-    """Return the share of bought validation targets that were bought before, of those that begin a session.
-
-    It is 0 where there is no such target: where neither sessions nor times are known, or nobody came back.
-    """
-    if not data.manifest.counts["examples"]["validation"]:
-        return 0.0
-    bought = [place for place, kind in enumerate(data.values["event_type"], 1) if kind.decode() in BOUGHT]
-    asked = again = 0
-    for rows in data.evaluation_batches("validation", data.manifest.max_history).as_numpy_iterator():
-        counted = np.isin(rows["label_event_type"], bought) & (rows["usual_share"].sum(1) > 0)
-        same = (rows["history_product"] == rows["label"][:, None]) & np.isin(rows["history_event_type"], bought)
-        asked += int(counted.sum())
-        again += int((counted & same.any(1)).sum())
-    return again / asked if asked else 0.0
-
-
-def _best_weight(ranks: np.ndarray, weights: Sequence[float]) -> tuple[float, float, float]:
-    """Return the weight whose column of ``ranks`` has the best NDCG@10, and NDCG@10 of the first weight and of it."""
-    reached = [ranking_metrics(ranks[:, place])["ndcg@10"] for place in range(len(weights))]
-    best = int(np.argmax(reached))
-    return weights[best], reached[0], reached[best]
 
 
 def target_ranks(model: ShopModel, data: ShopData, split: str, exclude_seen: bool) -> np.ndarray:

@@ -13,7 +13,8 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData, read_records
 from tfrs_shop.errors import UserError
 from tfrs_shop.metrics.pairs import sampled_negatives
-from tfrs_shop.model.shop_model import ShopModel, ranks_of
+from tfrs_shop.model.ranks import ranks_of
+from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.output import Pace, Say
 
 LIST_LENGTH = 100

@@ -60,8 +60,8 @@ USER_FEATURES = (
     *HISTORY_FEATURES,
     # Products of still older events, which the history does not show: to tell what was seen before, not to learn from.
     Feature("older_product_id", "string", 0, "product_id", "product_id"),
-    # What the user comes back to, over all earlier sessions, and how much each weighs; see pipelines/habits.py. None in
-    # training examples.
+    # What the user comes back to, over all earlier sessions, and how much each weighs; see pipelines/habits.py. Not in
+    # training examples, nor where the target is of the same session as the event before it.
     Feature("usual_product_id", "string", 0, "product_id", "product_id"),
     Feature("usual_weight", "float32", 0, "product_id"),
     Feature("behavior_text", "string", 1, "title", tower="query"),

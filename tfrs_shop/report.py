@@ -10,23 +10,13 @@ from tfrs_shop.errors import UserError
 from tfrs_shop.evaluation import compare as test_against
 from tfrs_shop.evaluation import load_compared, measured
 from tfrs_shop.model.shop_model import ShopModel
+from tfrs_shop.report_accuracy import cold_section, compared_section, ranking_section, slices_section
 from tfrs_shop.report_examples import example_users
+from tfrs_shop.report_heads import behavior_section, calibration_section
+from tfrs_shop.report_lists import diversity_section, lists_section
 from tfrs_shop.report_page import page, paragraph, section
-from tfrs_shop.report_sections import (
-    Side,
-    behavior_section,
-    calibration_section,
-    cold_section,
-    compared_section,
-    cost_section,
-    data_section,
-    diversity_section,
-    lists_section,
-    ranking_section,
-    settings_section,
-    slices_section,
-    training_section,
-)
+from tfrs_shop.report_run import cost_section, data_section, settings_section, training_section
+from tfrs_shop.report_side import Side
 from tfrs_shop.run import load_run, read_run
 
 

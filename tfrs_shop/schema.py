@@ -10,8 +10,6 @@ NO_TARGETS = frozenset({"search", "return"})
 # Event types after which a product is the user's already.
 BOUGHT = ("purchase", "review", "rating")
 CATEGORY_SEPARATOR = " > "
-# Without session ids a session ends with so many milliseconds without events: the rule of web analytics.
-SESSION_GAP = 30 * 60 * 1000
 
 Kind = Literal["id", "text", "float", "int", "time", "category"]
 

@@ -28,12 +28,22 @@ from tfrs_shop.callbacks import (
 from tfrs_shop.config import Config, TrainingConfig
 from tfrs_shop.dataset import ShopData, open_data
 from tfrs_shop.errors import UserError
-from tfrs_shop.evaluation import bought_again, choose_habit_weight, choose_likeness_weight, choose_transition_weight
 from tfrs_shop.finite import StopWhenNotFinite, not_finite
 from tfrs_shop.intent_training import keep_intent, train_intent
+from tfrs_shop.mixture import bought_again, choose_mixture
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.model.text_tuning import RenewTexts, TwoRatesAdam
-from tfrs_shop.run import BEHAVIOR_NAME, SEARCH_NAME, RunInfo, build, read_run, restore_best, start_run, write_run
+from tfrs_shop.run import (
+    BEHAVIOR_NAME,
+    MIXTURE,
+    SEARCH_NAME,
+    RunInfo,
+    build,
+    read_run,
+    restore_best,
+    start_run,
+    write_run,
+)
 from tfrs_shop.search_training import train_search
 from tfrs_shop.workers import any_worker, is_chief, make_strategy, sharded_by_row
 
@@ -163,17 +173,14 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
     history = read_history(output)
     best = best_epoch(history)
     restore_best(model, output, best["epoch"])
-    model.likeness_weight = choose_likeness_weight(model, data, say)
-    model.transition_weight = choose_transition_weight(model, data, say)
+    choose_mixture(model, data, say)
     finished = dataclasses.replace(
         info,
         finished=True,
         best_epoch=best["epoch"],
         metrics=best["metrics"],
         seconds=history[-1]["seconds"],
-        likeness_weight=model.likeness_weight,
-        transition_weight=model.transition_weight,
-        habit_weight=choose_habit_weight(model, data, say),
+        **{name: getattr(model, name) for name in MIXTURE},
         bought_again=bought_again(data),
     )
     behavior = train_behavior(model, data, say)

@@ -12,13 +12,14 @@ from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.edges import EdgeScorer, mix
 from tfrs_shop.errors import UserError
-from tfrs_shop.habits import Usual
+from tfrs_shop.habits import usual_of
 from tfrs_shop.likeness import Likeness, likeness_vectors
 from tfrs_shop.model.behavior_head import Behavior, BehaviorHead, behavior_tasks
 from tfrs_shop.model.intent_head import IntentHead
 from tfrs_shop.model.product_tower import ProductTower
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead, TaskWeights
+from tfrs_shop.model.ranks import ranks_of
 from tfrs_shop.model.rating_head import RatingHead
 from tfrs_shop.model.repeats import RepeatBias, added_at, latest, without_repeats
 from tfrs_shop.model.retrieval_loss import Past, Positions, RetrievalLoss
@@ -55,7 +56,7 @@ class ShopModel(tfrs.Model):
         # In a plain object, so that Keras does not save the catalogue with the weights.
         self._tables = _Tables(data, config)
         self.transition_weight = config.transitions.weight or 0.0
-        self.likeness_weight = (config.likeness.weight or 0.0) if self._tables.texts else 0.0
+        self.likeness_weight = (config.likeness.weight or 0.0) if self.likeness is not None else 0.0
         self.habit_weight = config.habits.weight or 0.0
         # What was learnt from search events; trained apart, and kept in a file of its own.
         self.search: SearchWeights | None = None
@@ -117,6 +118,11 @@ class ShopModel(tfrs.Model):
     def temperature(self) -> float:
         """What the scores are divided by."""
         return self.config.retrieval.temperature if self.config.towers.normalize else 1.0
+
+    @property
+    def likeness(self) -> Likeness | None:
+        """How like products are to a history; None where they have no texts."""
+        return self._tables.likeness
 
     @property
     def full_softmax(self) -> bool:
@@ -228,7 +234,7 @@ class ShopModel(tfrs.Model):
         if self.transition_weight:
             log_chance = mix(log_chance, follows, self.transition_weight)
         if self.habit_weight:
-            usual = Usual(rows["usual_product"], rows["usual_share"])
+            usual = usual_of(rows)
             log_chance = usual.mixed(log_chance, usual.of_all(self.products), self.habit_weight)
         return log_chance
 
@@ -238,7 +244,8 @@ class ShopModel(tfrs.Model):
         """Return the model's log-softmax, moved by likeness, and the graph's scores, both ``[batch, products + 1]``."""
         logits = self.scores(vectors, rows, queries)[:, 1:] / self.temperature
         if self.likeness_weight:
-            logits += self.likeness_weight * self.likeness(rows)[:, 1:]
+            assert self.likeness is not None
+            logits += self.likeness_weight * self.likeness.of_all(rows["history_product"])[:, 1:]
         log_chance = tf.pad(tf.nn.log_softmax(logits), [[0, 0], [1, 0]], constant_values=-np.inf)
         follows = self._tables.transitions.scores(rows["history_product"], self.products)
         if self.config.towers.repeats:
@@ -256,15 +263,6 @@ class ShopModel(tfrs.Model):
             added_at(rows["history_product"], self.last_repeats(rows), scores) if self.config.towers.repeats else scores
         )
 
-    def likeness(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Return ``[batch, products + 1]`` float32: how like each product is to the history."""
-        return self._tables.likeness.of_all(rows["history_product"])
-
-    @property
-    def has_texts(self) -> bool:
-        """Whether the catalogue has texts that likeness could be of."""
-        return self._tables.texts
-
     def last_repeats(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return ``[batch, history]`` float32: what is added to the scores of the history's products in the end."""
         bias: tf.Tensor = self.repeats(rows["history_product"], rows["history_event_type"])[:, -1]
@@ -276,9 +274,13 @@ class ShopModel(tfrs.Model):
 
     def last_queries(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return ``[batch, width]`` float32: the query vector after the last event of each row."""
+        return self.all_queries(vectors, rows)[:, -1]
+
+    def all_queries(self, vectors: tf.Tensor, rows: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Return ``[batch, history, width]`` as `query_vectors` does, given the ``vectors`` of the whole catalogue."""
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
-        return self.query_vectors(rows, tf.gather(vectors, history) * known)[:, -1]
+        return self.query_vectors(rows, tf.gather(vectors, history) * known, training)
 
     def _needed_vectors(self, history: tf.Tensor, label: tf.Tensor, training: bool) -> tuple[tf.Tensor, Any, tf.Tensor]:
         """Return product vectors, a function from product index to their rows, and the rows of the labels."""
@@ -376,30 +378,6 @@ def _replicas() -> int:
     return int(tf.distribute.get_strategy().num_replicas_in_sync)
 
 
-def ranks_of(scores: tf.Tensor, rows: dict[str, tf.Tensor], exclude_seen: bool = False) -> tf.Tensor:
-    """Return ``[batch]`` int32: how many products stand before the target of each row; ties stand before it.
-
-    Args:
-        scores: ``[batch, products + 1]``; those of product 0, "none", do not count.
-        rows: with ``label`` ``[batch]`` and ``seen_product`` ``[batch, seen]``.
-        exclude_seen: take the seen products out of the ranking first; a target that was seen is still asked for.
-    """
-    target = rows["label"]
-    own = tf.gather(scores, target, batch_dims=1)[:, None]
-    # Neither product 0 nor the target itself.
-    not_counted = 1 + tf.cast(scores[:, 0] >= own[:, 0], tf.int32)
-    ahead = tf.reduce_sum(tf.cast(scores >= own, tf.int32), 1) - not_counted
-    # A score that is no number is behind all.
-    ahead = tf.where(tf.math.is_nan(own[:, 0]), tf.shape(scores)[1] - 2, ahead)
-    if not exclude_seen:
-        return ahead
-    # Each seen product that stands before the target is taken off once, however often it was seen.
-    seen = tf.sort(rows["seen_product"], 1)
-    again = tf.pad(seen[:, 1:] == seen[:, :-1], [[0, 0], [1, 0]])
-    counted = (tf.gather(scores, seen, batch_dims=1) >= own) & ~again & (seen > 0) & (seen != target[:, None])
-    return ahead - tf.math.count_nonzero(counted, 1, dtype=tf.int32)
-
-
 class _Tables:
     """The catalogue's, the queries' and the transition graph's numbers, as tensors."""
 
@@ -409,6 +387,5 @@ class _Tables:
         self.queries = tf.constant(data.query_vectors)
         self.transitions = EdgeScorer(data.transitions, config.transitions.events, config.transitions.decay)
         vectors = likeness_vectors(catalogue.text_vector)
-        self.texts = vectors.shape[1] > 0
-        if self.texts:  # A variable may not be empty: several workers would crash over it.
-            self.likeness = Likeness(vectors)
+        # A variable may not be empty: several workers would crash over it.
+        self.likeness = Likeness(vectors) if vectors.shape[1] else None

@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfrs_shop.habits import usual_of
 from tfrs_shop.model.layers import centred
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.retrieval import added
-from tfrs_shop.served.shop import Answer, ServedShop, usual_of
+from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import Plain, traced
 
 # Points on the line. Near its start a little of an event changes much, as the layers' norms see only directions: the
@@ -220,7 +221,7 @@ def after_the_towers(
     same = (products[:, :, None] == history[:, None]) & (history > 0)[:, None]
     by_repeat = tf.where(same, bias[:, None], 0.0)
     by_likeness = by_transition = tf.zeros_like(by_repeat)
-    if retrieval.likeness_weight:
+    if retrieval.likeness is not None:
         cosines = retrieval.likeness.each(products, history)
         likest = tf.one_hot(tf.argmax(cosines, 2), tf.shape(cosines)[2])
         length = tf.shape(history)[1]

@@ -14,7 +14,6 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.edges import EdgeScorer, mix
 from tfrs_shop.habits import Usual
-from tfrs_shop.likeness import Likeness, likeness_vectors
 from tfrs_shop.model.repeats import added_at, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import is_in
@@ -48,8 +47,7 @@ class Retrieval(tf.Module):
         self.temperature = model.temperature
         self.transition_weight, self.habit_weight = model.transition_weight, model.habit_weight
         self.likeness_weight = model.likeness_weight
-        if self.likeness_weight:
-            self.likeness = Likeness(likeness_vectors(data.catalogue.text_vector))
+        self.likeness = model.likeness if self.likeness_weight else None
         self.index: Any = None
         self.filter = ProductFilter(data.catalogue)
         self.vectors = tf.Variable(vectors, trainable=False, name="vectors")
@@ -93,7 +91,7 @@ class Retrieval(tf.Module):
         def of_all(rows: tf.Tensor) -> tf.Tensor:
             some, added = tf.gather(history, rows), tf.gather(bias, rows)
             logits = tf.matmul(tf.gather(query, rows), self.vectors, transpose_b=True) / self.temperature
-            if self.likeness_weight:
+            if self.likeness is not None:
                 logits += self.likeness_weight * self.likeness.of_all(some)
             log_chance = added_at(some, added, logits) - tf.gather(log_total, rows)
             if self.transition_weight:
@@ -219,7 +217,9 @@ class Retrieval(tf.Module):
     def logits(self, query: tf.Tensor, products: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, products]`` float32: the logits of the softmax, without what is added for repeats."""
         logits = tf.einsum("bd,bnd->bn", query, tf.gather(self.vectors, products)) / self.temperature
-        return logits + self.likeness_weight * self.likeness.of(products, history) if self.likeness_weight else logits
+        if self.likeness is not None:
+            logits += self.likeness_weight * self.likeness.of(products, history)
+        return logits
 
     def _log_total(self, query: tf.Tensor, logits: tf.Tensor, found: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, 1]``: the log of the sum of all products' exponentiated scores.
@@ -232,7 +232,7 @@ class Retrieval(tf.Module):
         others = tf.matmul(query, vectors, transpose_b=True) / self.temperature
         # The product at the edge must not be counted twice where two ways to multiply round differently.
         is_near = others >= logits[:, -1:] - 1e-4
-        if self.likeness_weight:
+        if self.likeness is not None:
             logits += self.likeness_weight * self.likeness.of(found, history)
             others += self.likeness_weight * self.likeness.of_all(history, self.sample)
         if self.sample is None:

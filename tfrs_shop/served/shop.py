@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData, left_padded, lookup_table
-from tfrs_shop.habits import Usual
+from tfrs_shop.habits import usual_of
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead
 from tfrs_shop.model.rating_head import RatingHead
@@ -239,8 +239,3 @@ class ServedShop(tf.Module):
             "score": scores,
             "title": tf.gather(self.titles, products),
         }
-
-
-def usual_of(rows: dict[str, tf.Tensor]) -> Usual:
-    """Return the habits in `rows` of a shop whose users have some."""
-    return Usual(rows["usual_product"], rows["usual_share"])
