@@ -104,6 +104,7 @@ def bench(
     for seed in (seed for seed in seeds if str(seed) not in result["seeds"]):
         result["seeds"][str(seed)] = given.train(f"seed{seed}", {"training": {"seed": seed}})
         save()
+    result["mean"] = {kind: _mean([found[kind] for found in result["seeds"].values()]) for kind in ("mixed", "alone")}
     first = f"seed{seeds[0]}"
     if "compared" not in result:
         _compare(given, result, seeds, index)
@@ -133,7 +134,6 @@ def _compare(given: Bench, result: dict[str, Any], seeds: list[int], index: str)
     result["steps"]["export"] = given.step(CLI, "export", "--run", run, "--output", models, "--index", index)
     result["index"] = json.loads((models / "1" / "assets.extra" / "bundle.json").read_text())["index"]
     result["baselines"] = {name: given.baseline(name) for name in BASELINES}
-    result["mean"] = {kind: _mean([found[kind] for found in result["seeds"].values()]) for kind in ("mixed", "alone")}
     result["compared"] = {name: compared(given.ranks(f"{first}/mixed"), given.ranks(name)) for name in BASELINES}
     result["compared"]["alone"] = compared(given.ranks(f"{first}/mixed"), given.ranks(f"{first}/alone"))
 
