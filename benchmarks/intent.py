@@ -88,7 +88,7 @@ def model_chances(head: IntentHead, intents: list[Intent]) -> tuple[np.ndarray, 
     parts = []
     for start in range(0, len(intents), CHUNK):
         queries = tf.constant([intent.query for intent in intents[start : start + CHUNK]])
-        parts.append([tf.nn.softmax(logits).numpy() for logits in head(query_pieces(queries))])
+        parts.append([tf.nn.softmax(logits).numpy() for logits in head(*query_pieces(queries))])
     category, purpose = (np.concatenate(column) for column in zip(*parts, strict=True))
     return category.astype(np.float64), purpose.astype(np.float64)
 

@@ -296,7 +296,7 @@ def test_a_products_category_counts_by_its_chance_to_be_what_the_query_is_about(
         found, products = search.best(query, search.terms(query), everything, data.catalogue.size)
         return found.numpy()[0][np.argsort(products.numpy()[0])]
 
-    chance = tf.nn.softmax(model.intent_head(query_pieces(query))[0]).numpy()[0]
+    chance = tf.nn.softmax(model.intent_head(*query_pieces(query))[0]).numpy()[0]
     leaf = model.leaf_category.numpy()[1:]
     assert (leaf > 0).all()
     np.testing.assert_allclose(scores(model.intent_head) - scores(None), 0.2 * chance[leaf - 1], atol=1e-5)

@@ -62,7 +62,7 @@ class QueryIntent(tf.Module):
             path; ``purpose`` and ``purpose_probability`` ``[batch, 4]``, likeliest first.
         """
         assert self.head is not None
-        category, purpose = self.head(query_pieces(query), training=False)
+        category, purpose = self.head(*query_pieces(query), training=False)
         chance, order = tf.math.top_k(tf.nn.softmax(category), self.categories)
         answer = {"category": tf.gather(self.category_names, order), "category_probability": chance}
         if self.with_purposes:

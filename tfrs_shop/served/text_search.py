@@ -124,7 +124,7 @@ class TextSearch(tf.Module):
         """Return ``[batch or 1, products + 1]`` float32: what each product's category adds for cleaned ``text``."""
         if self.intent.value is None:
             return tf.zeros([1, self.products + 1])
-        logits, _ = self.intent.value(query_pieces(text), training=False)
+        logits, _ = self.intent.value(*query_pieces(text), training=False)
         chance = tf.pad(tf.nn.softmax(logits), [[0, 0], [1, 0]])
         return INTENT_WEIGHT * tf.gather(chance, self.leaf, axis=1)
 
