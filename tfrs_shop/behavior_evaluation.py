@@ -41,7 +41,7 @@ def behavior_predictions(model: ShopModel, data: ShopData, split: str) -> dict[s
     vectors = model.product_vectors()
     tasks = head.tasks
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def answers(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         said, history = last_behavior(model, vectors, rows)
         return {

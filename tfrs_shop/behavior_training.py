@@ -51,7 +51,7 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
         tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps), global_clipnorm=CLIP_NORM
     )
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(rows: Rows) -> None:
         queries, asked = model.all_queries(vectors, rows, training=True), model.with_categories(rows)
         with tf.GradientTape() as tape:
@@ -60,7 +60,7 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
         gradients = tape.gradient(loss, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         optimizer.apply_gradients(zip(gradients, weights, strict=True))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def entropies(rows: Rows) -> dict[str, tf.Tensor]:
         asked = model.with_categories(rows)
         return learner.entropies(learner(asked, model.all_queries(vectors, rows), training=False), asked)

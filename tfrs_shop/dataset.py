@@ -87,6 +87,7 @@ class ShopData:
         """
         tables = self.tables  # made here, and not inside the traced function
 
+        @tf.autograph.experimental.do_not_convert
         def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
             return _training_rows(batch, tables, self.profile_codes(batch), length, self.target_types)
 
@@ -114,6 +115,7 @@ class ShopData:
         """
         tables, target_types, habit_prior = self.tables, self.target_types, prior(self.catalogue.train_count)
 
+        @tf.autograph.experimental.do_not_convert
         def rows(batch: dict[str, Any]) -> dict[str, tf.Tensor]:
             if not shuffle_ties:
                 return _evaluation_rows(batch, tables, self.profile_codes(batch), length, habit_prior)
@@ -229,7 +231,8 @@ def read_records(directory: Path, manifest: Manifest, folder: str, batch_size: i
         tf.data.TFRecordDataset, cycle_length=4, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
     )
     parse = records.batch(batch_size).map(
-        lambda serialized: tf.io.parse_example(serialized, spec), num_parallel_calls=tf.data.AUTOTUNE
+        tf.autograph.experimental.do_not_convert(lambda serialized: tf.io.parse_example(serialized, spec)),
+        num_parallel_calls=tf.data.AUTOTUNE,
     )
     return parse.prefetch(tf.data.AUTOTUNE)
 

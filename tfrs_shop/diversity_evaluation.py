@@ -35,7 +35,7 @@ class Pools:
         settings = model.config.transitions
         walk = RandomWalk(EdgeScorer(data.transitions, settings.events, settings.decay))
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False, reduce_retracing=True)
         def pools(rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             chance = tf.exp(model.final_scores(vectors, rows))
             count = tf.shape(chance)[0]
@@ -65,7 +65,7 @@ class Pools:
         parts = [pools(rows) for rows in batches.shard(step, 0)]
         self.columns = {name: np.concatenate([part[name].numpy() for part in parts]) for name in parts[0]}
         self.size = len(self.columns["label"])
-        self.choose = tf.function(self._choose, reduce_retracing=True)
+        self.choose = tf.function(self._choose, autograph=False, reduce_retracing=True)
 
     def lists(self, method: str, strength: float) -> np.ndarray:
         """Return ``[examples, k]`` int32 products."""

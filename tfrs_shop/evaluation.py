@@ -147,7 +147,7 @@ def ties_shuffled(
         return {}
     vectors = model.product_vectors()
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def ranked(rows: dict[str, tf.Tensor]) -> tf.Tensor:
         return model.target_ranks(vectors, rows, exclude_seen)
 
@@ -211,7 +211,7 @@ def target_ranks(model: ShopModel, data: ShopData, split: str, exclude_seen: boo
     """Return ``[examples]`` int64: how many products stand before each target, equal scores included."""
     vectors = model.product_vectors()
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def ranks(rows: dict[str, tf.Tensor]) -> tf.Tensor:
         return model.target_ranks(vectors, rows, exclude_seen)
 

@@ -86,7 +86,7 @@ class SplitRanker:
         # Whatever the size of the last batch and the longest history of each.
         width = tf.TensorSpec([None, model.config.towers.width], tf.float32)
         signature = [width, self.batches.element_spec, tf.TensorSpec([None], tf.int32)]
-        self._compiled = tf.function(self._answers, input_signature=signature)
+        self._compiled = tf.function(self._answers, autograph=False, input_signature=signature)
 
     def rank(self, say: Say = lambda line: None) -> Ranked:
         """Return what the model makes of the split now; `say` takes a line of progress."""

@@ -38,7 +38,7 @@ def train_intent(data: ShopData, most_steps: int, say: Callable[[str], None]) ->
         tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps), global_clipnorm=1.0
     )
 
-    @tf.function
+    @tf.function(autograph=False)
     def step() -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = learner.loss(training=True)

@@ -105,7 +105,7 @@ def _chosen(
     if configured is not None:
         return configured
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def ranks(rows: Rows) -> tf.Tensor:
         found = tf.stack([ranks_of(of_weight, rows) for of_weight in scores(rows, weights)], 1)
         return found if counted is None else tf.boolean_mask(found, counted(rows))

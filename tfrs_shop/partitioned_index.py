@@ -61,7 +61,7 @@ class PartitionedIndex(tf.Module):
         """Return the scores ``[batch, k]`` float32, best first, and ids ``[batch, k]`` int32 for ``[batch, width]``."""
         return self.search(queries, k, self.probes)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def search(self, queries: tf.Tensor, k: int, probes: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Search the `probes` nearest blocks, or as many more as surely hold `k` vectors.
 
@@ -196,6 +196,6 @@ def _nearest(units: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.concatenate([_best_centre(tf.constant(chunk), centres).numpy() for chunk in chunks])
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(autograph=False, reduce_retracing=True)
 def _best_centre(units: tf.Tensor, centres: tf.Tensor) -> tf.Tensor:
     return tf.argmax(tf.matmul(units, centres, transpose_b=True), axis=1, output_type=tf.int32)

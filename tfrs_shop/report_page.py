@@ -28,6 +28,7 @@ th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid var(--lin
   font-variant-numeric: tabular-nums; }
 th { color: var(--dim); font-weight: 500; }
 th:first-child, td:first-child { text-align: left; padding-left: 0; }
+.facts td { white-space: normal; overflow-wrap: anywhere; } .facts td:first-child { white-space: nowrap; }
 td.wide { width: 40%; min-width: 90px; }
 td.words { text-align: left; white-space: normal; min-width: 90px; width: 55%; color: var(--dim); }
 @media (max-width: 520px) { table { font-size: 12px; } th, td { padding: 4px; white-space: normal; }

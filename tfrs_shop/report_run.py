@@ -54,7 +54,7 @@ def data_section(data: ShopData, history_length: np.ndarray) -> str:
     return section(
         "Data",
         cards({"users": counts["users"], "products": counts["products"], **examples}),
-        f'<br/><div class="columns">{table(("", ""), rows)}{table(("event type", "events"), events)}</div>',
+        f'<br/><div class="columns">{table(("", ""), rows, "facts")}{table(("event type", "events"), events)}</div>',
         f'<br/><div class="columns">{fields}{tail}</div>',
     )
 

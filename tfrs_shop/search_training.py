@@ -146,7 +146,7 @@ def _fit(examples: _Examples, lexicon: Lexicon, pairs: Pairs, seed: int) -> Sear
     optimizer = tf_keras.optimizers.Adam(schedule)
     variables = list(tower.weights.values())
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(query: tf.Tensor, product: tf.Tensor, weight: tf.Tensor, sample: tf.Tensor) -> tf.Tensor:
         # Each product once: a label's place among the candidates is the first of its like.
         candidates = tf.unique(tf.concat([product, sample], 0))

@@ -220,7 +220,11 @@ def validation_batches(data: ShopData, config: Config) -> tf.data.Dataset | None
     batches = data.evaluation_batches("validation", config.towers.max_history)
     # Validation needs none of them, XLA has no strings, and tf.data's unbatch crashes on a tensor of no columns.
     unused = ("user_id", "seen_product", "usual_product", "usual_share")
-    needed = batches.map(lambda rows: {name: value for name, value in rows.items() if name not in unused})
+    needed = batches.map(
+        tf.autograph.experimental.do_not_convert(
+            lambda rows: {name: value for name, value in rows.items() if name not in unused}
+        )
+    )
     return sharded_by_row(needed)
 
 

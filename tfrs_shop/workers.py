@@ -41,7 +41,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 def any_worker(strategy: tf.distribute.Strategy, here: bool) -> bool:
     """Return whether `here` is true on any worker, after all of them have come to this place."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def total() -> tf.Tensor:
         return strategy.reduce("SUM", strategy.run(lambda: tf.constant(float(here))), axis=None)
 

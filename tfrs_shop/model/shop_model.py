@@ -197,11 +197,13 @@ class ShopModel(tfrs.Model):
             )
         return loss / _replicas() if training else loss
 
+    @tf.autograph.experimental.do_not_convert
     def train_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Take one step, and return the mean loss of the epoch so far."""
         self.mean_loss.update_state(super().train_step(inputs)["loss"] * _replicas())
         return {"loss": self.mean_loss.result()}
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Rank all products for the last position of each row by the model alone; seen products stay in."""
         ranks = ranks_of(self.scores(self.product_vectors(), inputs), inputs)

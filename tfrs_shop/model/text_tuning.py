@@ -78,7 +78,7 @@ class TunedText(tf_keras.layers.Layer):
             vectors[places] = self._encoded(tf.constant(texts[places])).numpy()
         self.vectors.assign(vectors)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
     def _encoded(self, texts: tf.Tensor) -> tf.Tensor:
         return self.encoder(texts, training=False)
 

@@ -82,7 +82,7 @@ class Search(tf.Module):
         products = tf.gather(products, order, batch_dims=1)
         return shop.answer(tf.where(products > 0, scores, 0.0), products)
 
-    @tf.function(input_signature=[STRINGS])
+    @tf.function(autograph=False, input_signature=[STRINGS])
     def ranking(self, query: tf.Tensor) -> tf.Tensor:
         """Return all products ``[batch, products]`` int32 in the order of `search`, 0 where there are no more.
 

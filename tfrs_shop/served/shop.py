@@ -109,8 +109,8 @@ class ServedShop(tf.Module):
         # What the titles of a history are read as is what the products are made of, unless the encoder was trained on.
         titles = getattr(self, "text_vectors", None) if model.text is None else None
         self.product_parts = ProductParts(model, data, titles)
-        self.read_once = Plain(tf.function(self._read, reduce_retracing=True))
-        self.next_once = Plain(tf.function(self.retrieval.next_products, reduce_retracing=True))
+        self.read_once = Plain(tf.function(self._read, autograph=False, reduce_retracing=True))
+        self.next_once = Plain(tf.function(self.retrieval.next_products, autograph=False, reduce_retracing=True))
 
     def fresh(self, product_id: tf.Tensor, event_type: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]:
         """Return what the model reads of histories that a request gives, and their products and known types.

@@ -33,4 +33,4 @@ def traced(method: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec) 
     def checked(*given: tf.Tensor) -> dict[str, tf.Tensor]:
         return method(*(tf.ensure_shape(value, spec.shape) for value, spec in zip(given, inputs, strict=True)))
 
-    return tf.function(checked).get_concrete_function(*inputs)
+    return tf.function(checked, autograph=False).get_concrete_function(*inputs)

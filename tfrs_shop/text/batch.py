@@ -67,7 +67,9 @@ class _FrozenEncoder:
         if encoder is None:
             encoder = hub.KerasLayer(handles.encoder, trainable=False)
 
-        @tf.function(input_signature=[tf.RaggedTensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)])
+        @tf.function(
+            autograph=False, input_signature=[tf.RaggedTensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.int32)]
+        )
         def vectors_of(tokens: tf.RaggedTensor, length: tf.Tensor) -> tf.Tensor:
             inputs = self._preprocessor.bert_pack_inputs([tokens], seq_length=length)
             return pool(encoder(inputs, training=False)["sequence_output"], inputs["input_mask"], pooling)

@@ -173,7 +173,7 @@ class _HubEncoder(tf.train.Checkpoint):
         ids = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in _INPUTS}
 
         # The encoder itself is no attribute, or its layers would be saved as well.
-        @tf.function
+        @tf.function(autograph=False)
         def call(inputs: Mapping[str, tf.Tensor], training: bool = False) -> dict[str, object]:
             return encoder(inputs, training=training)
 

@@ -72,7 +72,9 @@ class TextEncoder(tf_keras.layers.Layer):
             name: tf.TensorSpec([None, None], tf.int32) for name in ("input_word_ids", "input_mask", "input_type_ids")
         }
         with tf.init_scope():
-            self._width = int(tf.function(self._encode_ids).get_concrete_function(ids).output_shapes[1])
+            self._width = int(
+                tf.function(self._encode_ids, autograph=False).get_concrete_function(ids).output_shapes[1]
+            )
 
     @property
     def width(self) -> int:

@@ -35,17 +35,17 @@ class BertPreprocessor(tf.Module):
             pieces, token_out_type=tf.int32, support_detokenization=False, max_bytes_per_word=4 * _LONGEST_WORD
         )
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
     def __call__(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return `input_word_ids`, `input_mask` and `input_type_ids`, `[batch, sequence_length]` int32."""
         return self._pack([self._tokenize(texts)], self.sequence_length)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec([None], tf.string)])
     def tokenize(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Return the wordpiece ids of `texts` `[batch]`, `[batch, (tokens)]` int32, without [CLS] and [SEP]."""
         return self._tokenize(texts)
 
-    @tf.function
+    @tf.function(autograph=False)
     def bert_pack_inputs(self, segments: list[tf.RaggedTensor], seq_length: tf.Tensor) -> dict[str, tf.Tensor]:
         """Return the input dict `[batch, seq_length]` of one or more `segments` `[batch, (tokens)]` int32.
 
