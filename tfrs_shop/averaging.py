@@ -1,8 +1,9 @@
 """Averaged weights: the optimizer's moving average in the place of the weights, for as long as they are looked at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import tensorflow as tf
 import tf_keras
 
 
@@ -14,31 +15,30 @@ class AveragedWeights(tf_keras.callbacks.Callback):
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Put the average in place."""
-        swap(self.model)
+        swap(self.model.optimizer, self.model.trainable_variables)
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
         """Put the weights back."""
-        swap(self.model)
+        swap(self.model.optimizer, self.model.trainable_variables)
 
 
 @contextmanager
-def averaged(model: tf_keras.Model) -> Iterator[None]:
-    """Put the average in the place of the weights of `model` while the block runs."""
-    swap(model)
+def averaged(optimizer: tf_keras.optimizers.Optimizer, weights: Sequence[tf.Variable]) -> Iterator[None]:
+    """Put their average in the place of `weights`, which `optimizer` trains, while the block runs."""
+    swap(optimizer, weights)
     try:
         yield
     finally:
-        swap(model)
+        swap(optimizer, weights)
 
 
-def swap(model: tf_keras.Model) -> None:
-    """Exchange the weights of `model` with their moving average, where its optimizer keeps one."""
-    optimizer = model.optimizer
+def swap(optimizer: tf_keras.optimizers.Optimizer, weights: Sequence[tf.Variable]) -> None:
+    """Exchange `weights` with their moving average, where `optimizer` keeps one."""
     if not getattr(optimizer, "use_ema", False) or not hasattr(optimizer, "_model_variables_moving_average"):
         return
     # Keras has no public name for the averages beside one that overwrites the weights for good.
     averages, places = optimizer._model_variables_moving_average, optimizer._index_dict
-    for variable in model.trainable_variables:
+    for variable in weights:
         # A weight that no loss has reached yet has no average.
         place = places.get(optimizer._var_key(variable))
         if place is not None:

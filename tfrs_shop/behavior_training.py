@@ -6,12 +6,13 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrs_shop.averaging import averaged
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.behavior_head import BehaviorHead
 from tfrs_shop.model.shop_model import ShopModel
 
 BATCH = 16
-LEARNING_RATE, CLIP_NORM = 3e-3, 5.0
+LEARNING_RATE, CLIP_NORM, AVERAGE = 3e-3, 5.0, 0.99
 # Passes over the windows, if that is no more steps than the settings allow, and how often the validation is looked at.
 PASSES, CHECKS = 8, 8
 MOST_CHECKED = 20_000  # examples
@@ -25,7 +26,8 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
     """Return the weights of a behaviour head for `model`, whose towers are trained and stay as they are.
 
     They are for ``set_weights``; none where there is nothing to learn from. The head reads the towers' query vectors
-    with their dropout, as they are surer of what they were trained on than of anything else. A purchase is learnt by
+    with their dropout, as they are surer of what they were trained on than of anything else. What is looked at and kept
+    is the moving average of the weights, whose log loss varies much less from check to check. A purchase is learnt by
     heart long before the types and the categories are learnt, so that its weights, which are its own, are kept from the
     check at which it was best, and the others from that at which they were; without a validation split all are the
     last.
@@ -48,7 +50,11 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
     steps = min(model.config.behavior.steps, max(CHECKS, PASSES * count // BATCH))
     batches = windows.shuffle(min(count, SHUFFLE_BUFFER), seed=model.config.training.seed).repeat().batch(BATCH)
     optimizer = tf_keras.optimizers.Adam(
-        tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps), global_clipnorm=CLIP_NORM
+        tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps),
+        global_clipnorm=CLIP_NORM,
+        use_ema=True,
+        # An average over more than a tenth of all steps would still hold what the weights were at first.
+        ema_momentum=max(0.0, min(AVERAGE, 1.0 - 10.0 / steps)),
     )
 
     @tf.function(autograph=False)
@@ -75,9 +81,10 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
             others = [weight for weight in learner.weights if id(weight) not in own]
             parts = [Best(("event_type", "category"), others), Best(("purchase",), learner.purchase_weights)]
         if (place + 1) * CHECKS // steps > place * CHECKS // steps:
-            found = _means([entropies(rows) for rows in checked])
-            for part in parts:
-                part.see(found)
+            with averaged(optimizer, learner.trainable_weights):
+                found = _means([entropies(rows) for rows in checked])
+                for part in parts:
+                    part.see(found)
             shown = ", ".join(f"{name} {value:.4f}" for name, value in found.items())
             say(f"Behavior: step {place + 1:,} of {steps:,}{': log loss ' + shown if shown else ''}")
     for part in parts:

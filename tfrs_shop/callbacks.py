@@ -63,7 +63,7 @@ class KeepBest(tf_keras.callbacks.Callback):
         self.history.append({"epoch": epoch + 1, "seconds": round(seconds, 1), "metrics": metrics})
         best = best_epoch(self.history)
         if best["epoch"] == epoch + 1:
-            with averaged(self.model):
+            with averaged(self.model.optimizer, self.model.trainable_variables):
                 self.manager.save(checkpoint_number=epoch + 1)
         if self.chief:
             write_history(self.output, self.history)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ PURCHASE = b"purchase"
 # Of the squares of the purchase's weights. Its answer is one for a whole session, so that there are far fewer of them
 # than positions to learn it from.
 PURCHASE_DECAY = 3e-4
+# The same of the type's own weights, which are learnt from every position.
+TYPE_DECAY = 1e-4
 # Adam moves a weight by its learning rate a step at most, and a linear model has far to go: so much faster it goes.
 WIDE_RATE = 10.0
 
@@ -218,14 +221,15 @@ class BehaviorHead(tf_keras.layers.Layer):
         return [*self.purchase_hidden.weights, *self.purchase.weights, *self.purchase_wide.weights]
 
     def loss(self, said: Behavior, rows: dict[str, tf.Tensor]) -> tf.Tensor:
-        """Return the sum of the tasks' mean cross-entropies, and what large weights of the purchase cost.
+        """Return the sum of the tasks' mean cross-entropies, and what large weights of purchase and type cost.
 
         Args:
             said, rows: as of `entropies`.
         """
         means = [_mean(found) for found in self.entropies(said, rows).values()]
-        kernels = self.purchase_hidden.kernel, self.purchase.kernel, WIDE_RATE * self.purchase_wide.kernel
-        return tf.add_n(means) + PURCHASE_DECAY * tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
+        purchase = self.purchase_hidden.kernel, self.purchase.kernel, WIDE_RATE * self.purchase_wide.kernel
+        kind = *(layer.kernel for layer in self.hidden), self.event_type.kernel, WIDE_RATE * self.wide.kernel
+        return tf.add_n(means) + PURCHASE_DECAY * _squares(purchase) + TYPE_DECAY * _squares(kind)
 
     def entropies(self, said: Behavior, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return, by task, the cross-entropies of the positions that tell something of it, ``[positions]`` float32.
@@ -253,6 +257,10 @@ class BehaviorHead(tf_keras.layers.Layer):
             logits = tf.boolean_mask(said.purchase, known)
             found["purchase"] = tf.nn.sigmoid_cross_entropy_with_logits(happened, logits)
         return found
+
+
+def _squares(kernels: Sequence[tf.Tensor]) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(tf.square(kernel)) for kernel in kernels])
 
 
 def _mean(losses: tf.Tensor) -> tf.Tensor:

@@ -93,7 +93,7 @@ class RenewTexts(tf_keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Encode with the weights that are kept, where nothing was validated."""
         if not any(name.startswith("val_") for name in logs or {}):
-            with averaged(self.model):
+            with averaged(self.model.optimizer, self.model.trainable_variables):
                 self.model.text.renew()
 
 
