@@ -2,11 +2,16 @@
 
 A pair is a query and a product that was clicked, carted, bought after it, before the next search. A share of the
 queries is held out; on it the tower's weight beside the untrained score is chosen, and a tower that does not help is
-dropped: where there are no search events, or too few, search works with words and the encoder's vectors as they are.
+dropped: search then works with words and the encoder's vectors as they are.
+
+Where there are no search events, or too few, the pairs are weak queries and the products that they are of
+(``tfrs_shop.weak_queries``). The tower then reads terms alone, and in training a query's terms are hidden from its own
+product: it must be known by its other words, as BM25 finds the ones that are there. Products are held out, and their
+descriptions' words asked for that are hidden from them; the gain must be beyond chance.
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +19,9 @@ import tf_keras
 
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.lexicon import Lexicon
+from tfrs_shop.metrics.uncertainty import paired_test
 from tfrs_shop.model.search_tower import (
+    Bags,
     SearchTower,
     SearchWeights,
     new_weights,
@@ -23,6 +30,7 @@ from tfrs_shop.model.search_tower import (
     ragged_bags,
 )
 from tfrs_shop.text.terms import forms
+from tfrs_shop.weak_queries import WeakQuery, weak_queries
 
 Say = Callable[[str], None]
 # Events after a search that still tell of it, unless another search or so many milliseconds come between.
@@ -35,6 +43,11 @@ LEARNING_RATE, TEMPERATURE, DROPOUT = 2e-3, 0.07, 0.3
 SAMPLED = 1_024
 WEIGHTS = (0.0, 1.0, 2.0, 3.0)
 MOST_HELD_OUT = 2_000
+# Of weak queries: fewer and smaller steps, a minute's worth; and smaller weights, since they are no shopper's.
+MOST_WEAK_STEPS, WEAK_BATCH, WEAK_SAMPLED, MOST_WEAK_HELD_OUT = 400, 128, 256, 500
+WEAK_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5)
+HIDDEN = 0.9  # of a weak query's terms, from its own product
+BEYOND_CHANCE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +79,33 @@ def train_search(data: ShopData, length: int, seed: int, say: Say) -> SearchWeig
         say: takes one line of progress.
     """
     lexicon = data.lexicon
-    if lexicon is None or not len(lexicon.terms) or not data.values["query"]:
+    if lexicon is None or not len(lexicon.terms):
         return None
-    pairs = search_pairs(data, length)
-    held_out = pairs.query % HELD_OUT == 0
-    train, validation = pairs.rows(np.flatnonzero(~held_out)), pairs.rows(np.flatnonzero(held_out))
-    if len(train.query) < FEWEST_PAIRS or not len(validation.query):
-        say(f"Search: {len(pairs.query):,} products after searches are too few to learn from; it works untrained.")
+    if data.values["query"]:
+        pairs = search_pairs(data, length)
+        held_out = pairs.query % HELD_OUT == 0
+        train, validation = pairs.rows(np.flatnonzero(~held_out)), pairs.rows(np.flatnonzero(held_out))
+        if len(train.query) >= FEWEST_PAIRS and len(validation.query):
+            examples = _Examples(data, lexicon)
+            tower = _fit(examples, lexicon, train, seed)
+            weight = _choose_weight(examples, tower, lexicon, validation, say)
+            return SearchWeights(lexicon.terms, tower.arrays(), weight) if weight else None
+        say(f"Search: {len(pairs.query):,} products after searches are too few to learn from.")
+    return _train_on_weak_queries(data, lexicon, seed, say)
+
+
+def _train_on_weak_queries(data: ShopData, lexicon: Lexicon, seed: int, say: Say) -> SearchWeights | None:
+    queries = list(weak_queries(data.catalogue, seed))
+    train = [query for query in queries if query.product % HELD_OUT]
+    held_out = [query for query in queries if not query.product % HELD_OUT and query.told]
+    if sum(bool(query.told) for query in train) < FEWEST_PAIRS or not held_out:
+        say("Search: too few products have a description to learn from; it works untrained.")
         return None
-    examples = _Examples(data, lexicon)
-    tower = _fit(examples, lexicon, train, seed)
-    weight = _choose_weight(examples, tower, lexicon, validation, say)
+    examples = _Examples(data, lexicon, [query.known + query.told for query in train])
+    products = np.array([query.product for query in train], np.int32)
+    numbers = np.arange(1, len(train) + 1, dtype=np.int32)
+    tower = _fit(examples, lexicon, Pairs(numbers, products, np.ones(len(train), np.float32)), seed)
+    weight = _choose_weak_weight(data, tower, lexicon, held_out[:MOST_WEAK_HELD_OUT], say)
     return SearchWeights(lexicon.terms, tower.arrays(), weight) if weight else None
 
 
@@ -107,21 +136,19 @@ def search_pairs(data: ShopData, length: int) -> Pairs:
 
 
 class _Examples:
-    """Queries and products as the tower reads them."""
+    """Queries and products as the tower reads them; of weak queries the forms are given, and nothing else is read."""
 
-    def __init__(self, data: ShopData, lexicon: Lexicon):
-        self.products = data.catalogue.size
-        places = {form: place for place, form in enumerate(lexicon.forms, 1)}
-        found = [forms(query.decode("utf-8")) for query in data.values["query"]]
-        terms = [
-            [lexicon.term_of_form[places[form]] for form in map(str.encode, query) if form in places] for query in found
-        ]
+    def __init__(self, data: ShopData, lexicon: Lexicon, weak: Sequence[Sequence[str]] | None = None):
+        self.products, self.weak = data.catalogue.size, weak is not None
+        found = [forms(query.decode("utf-8")) for query in data.values["query"]] if weak is None else weak
+        places = {form.decode("utf-8"): place for place, form in enumerate(lexicon.forms, 1)}
+        terms = [_terms(lexicon, places, query) for query in found]
         self.query_bags = tf.ragged.constant([[], *terms], tf.int32, ragged_rank=1, row_splits_dtype=tf.int64)
         self.idf = tf.constant(lexicon.idf)
         self.product_bags, self.product_weights = product_terms(lexicon, self.products)
         self.query_text = self.product_text = None
         self.text_mean = np.zeros(0, np.float32)
-        if data.manifest.text.get("width"):
+        if weak is None and data.manifest.text.get("width"):
             self.query_text = tf.math.l2_normalize(tf.constant(data.query_vectors), 1)
             self.product_text = tf.math.l2_normalize(tf.constant(data.catalogue.text_vector), 1)
             self.text_mean = np.asarray(data.catalogue.text_mean, np.float32)
@@ -131,17 +158,33 @@ class _Examples:
         text = None if self.query_text is None else tf.gather(self.query_text, places)
         return tower.vectors("query", text, ragged_bags(bags, tf.gather(self.idf, bags.values)))
 
-    def of_products(self, tower: SearchTower, places: tf.Tensor) -> tf.Tensor:
+    def of_products(self, tower: SearchTower, places: tf.Tensor, label: tf.Tensor, query: tf.Tensor) -> tf.Tensor:
+        """Return the vectors of products; of weak queries' own ones, ``label`` of ``places``, without their terms."""
         bags = tf.gather(self.product_bags, places)
+        weights = tf.gather(self.product_weights, places).values
+        if self.weak:
+            asked = tf.gather(self.query_bags, query)
+            # A product and a term as one number.
+            terms = tf.size(self.idf)
+            own = tf.sort(tf.gather(label, asked.value_rowids()) * terms + asked.values)
+            keys = tf.cast(bags.value_rowids(), tf.int32) * terms + bags.values
+            same = tf.gather(own, tf.minimum(tf.searchsorted(own, keys), tf.size(own) - 1)) == keys
+            weights = tf.where(same & (tf.random.uniform(tf.shape(weights)) < HIDDEN), 0.0, weights)
         text = None if self.product_text is None else tf.gather(self.product_text, places)
-        return tower.vectors("product", text, ragged_bags(bags, tf.gather(self.product_weights, places).values))
+        return tower.vectors("product", text, ragged_bags(bags, weights))
+
+
+def _terms(lexicon: Lexicon, places: dict[str, int], found: Iterable[str]) -> list[int]:
+    """Return the terms of those of the forms that the catalogue has."""
+    return [int(lexicon.term_of_form[places[form]]) for form in found if form in places]
 
 
 def _fit(examples: _Examples, lexicon: Lexicon, pairs: Pairs, seed: int) -> SearchTower:
     tower = SearchTower(new_weights(lexicon.terms, examples.text_mean, seed), DROPOUT)
     count = len(pairs.query)
-    size = min(BATCH, count)
-    steps = min(MOST_STEPS, EPOCHS * (count // size))
+    size = min(WEAK_BATCH if examples.weak else BATCH, count)
+    sampled = min(WEAK_SAMPLED if examples.weak else SAMPLED, examples.products)
+    steps = min(MOST_WEAK_STEPS if examples.weak else MOST_STEPS, EPOCHS * (count // size))
     schedule = tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps, alpha=0.05)
     optimizer = tf_keras.optimizers.Adam(schedule)
     variables = list(tower.weights.values())
@@ -151,9 +194,9 @@ def _fit(examples: _Examples, lexicon: Lexicon, pairs: Pairs, seed: int) -> Sear
         # Each product once: a label's place among the candidates is the first of its like.
         candidates = tf.unique(tf.concat([product, sample], 0))
         with tf.GradientTape() as tape:
-            vectors = examples.of_products(tower, candidates.y)
-            logits = tf.matmul(examples.queries(tower, query), vectors, transpose_b=True) / TEMPERATURE
             label = candidates.idx[: tf.shape(product)[0]]
+            vectors = examples.of_products(tower, candidates.y, label, query)
+            logits = tf.matmul(examples.queries(tower, query), vectors, transpose_b=True) / TEMPERATURE
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(label, logits)
             loss = tf.reduce_sum(losses * weight) / tf.reduce_sum(weight)
         # Dense: Adam moves what a step did not touch, too, by its momentum.
@@ -165,7 +208,7 @@ def _fit(examples: _Examples, lexicon: Lexicon, pairs: Pairs, seed: int) -> Sear
     order = np.concatenate([random.permutation(count) for _ in range(-(-steps * size // count))])
     for number in range(steps):
         places = order[number * size : (number + 1) * size]
-        sample = random.choice(examples.products, min(SAMPLED, examples.products), replace=False).astype(np.int32) + 1
+        sample = random.choice(examples.products, sampled, replace=False).astype(np.int32) + 1
         step(pairs.query[places], pairs.product[places], pairs.weight[places], tf.constant(sample))
     tower.dropout = 0.0
     return tower
@@ -173,19 +216,13 @@ def _fit(examples: _Examples, lexicon: Lexicon, pairs: Pairs, seed: int) -> Sear
 
 def _choose_weight(examples: _Examples, tower: SearchTower, lexicon: Lexicon, pairs: Pairs, say: Say) -> float:
     """Return the weight with the highest mean reciprocal rank of the held-out pairs' products, weighted."""
-    from tfrs_shop.served.lexicon import MOST_WEIGHT
     from tfrs_shop.served.text_search import VECTOR_WEIGHT
 
     pairs = pairs.rows(np.arange(min(len(pairs.query), MOST_HELD_OUT)))
     vectors = product_vectors(tower, examples.product_bags, examples.product_weights, examples.product_text)
     totals = np.zeros(len(WEIGHTS))
     for query in np.unique(pairs.query):
-        lexical = np.zeros(examples.products + 1, np.float32)
-        terms = np.unique(examples.query_bags[query].numpy())
-        for term in terms:
-            some = slice(lexicon.starts[term], lexicon.starts[term + 1])
-            lexical[lexicon.products[some]] += lexicon.weights[some]
-        lexical /= max(float(lexicon.idf[terms].sum()) * MOST_WEIGHT, 1e-9)
+        lexical = _lexical(lexicon, examples.query_bags[query].numpy(), examples.products)
         if examples.query_text is not None:
             lexical += VECTOR_WEIGHT * tf.linalg.matvec(examples.product_text, examples.query_text[query]).numpy()
         trained = tf.linalg.matvec(vectors, examples.queries(tower, tf.constant([query]))[0]).numpy()
@@ -202,3 +239,71 @@ def _choose_weight(examples: _Examples, tower: SearchTower, lexicon: Lexicon, pa
         f"MRR {totals[best]:.4f} (untrained {totals[0]:.4f})."
     )
     return WEIGHTS[best]
+
+
+def _choose_weak_weight(
+    data: ShopData, tower: SearchTower, lexicon: Lexicon, held_out: Sequence[WeakQuery], say: Say
+) -> float:
+    """Return the weight with the highest mean reciprocal rank of the held-out products; 0 where chance explains it.
+
+    What only a product's description says is hidden from that product, and from no other, in words and in the tower;
+    the encoder has not read it.
+    """
+    from tfrs_shop.served.text_search import VECTOR_WEIGHT, text_encoder
+
+    size, encoder = data.catalogue.size, text_encoder(data)
+    places = {form.decode("utf-8"): place for place, form in enumerate(lexicon.forms, 1)}
+    bags, weights = product_terms(lexicon, size)
+    vectors = product_vectors(tower, bags, weights, None)
+    text = tf.math.l2_normalize(tf.constant(data.catalogue.text_vector), 1)
+    if encoder is not None:
+        typed = [" ".join(query.known + query.told) for query in held_out]
+        parts = [encoder(tf.constant(typed[start : start + 64])) for start in range(0, len(typed), 64)]
+        encoded = tf.math.l2_normalize(tf.concat(parts, 0), 1)
+    reached = np.zeros([len(held_out), len(WEAK_WEIGHTS)])
+    for row, query in enumerate(held_out):
+        known, told = (np.array(_terms(lexicon, places, found), np.int32) for found in (query.known, query.told))
+        asked = np.concatenate([known, told])
+        scores = _lexical(lexicon, asked, size)
+        own = bags[query.product].numpy()
+        scores[query.product] = _lexical(lexicon, known, size)[query.product] * _share(lexicon, known, asked)
+        if encoder is not None:
+            scores += VECTOR_WEIGHT * tf.linalg.matvec(text, encoded[row]).numpy()
+        kept = np.where(np.isin(own, told), 0.0, weights[query.product].numpy()).astype(np.float32)
+        asking = tower.vectors("query", None, _bag(asked, lexicon.idf[asked]))
+        trained = vectors @ asking.numpy()[0]
+        trained[query.product] = float(tf.reduce_sum(asking * tower.vectors("product", None, _bag(own, kept))))
+        for place, weight in enumerate(WEAK_WEIGHTS):
+            total = scores + weight * trained
+            reached[row, place] = 1.0 / (total[1:] >= total[query.product]).sum()
+    means = reached.mean(0)
+    best = int(np.argmax(means))
+    p_value = paired_test(reached[:, best], reached[:, 0])["p_value"] if best else 1.0
+    weight = WEAK_WEIGHTS[best] if p_value < BEYOND_CHANCE else 0.0
+    say(
+        f"Search: trained on weak queries; weight {weight:g} on {len(held_out):,} held-out ones, MRR {means[best]:.4f} "
+        f"with {WEAK_WEIGHTS[best]:g}, {means[0]:.4f} untrained (p = {p_value:.4f})."
+    )
+    return weight
+
+
+def _lexical(lexicon: Lexicon, terms: np.ndarray, products: int) -> np.ndarray:
+    """Return ``[products + 1]`` float32: the share of the most that a product could score for some terms."""
+    from tfrs_shop.served.lexicon import MOST_WEIGHT
+
+    total = np.zeros(products + 1, np.float32)
+    terms = np.unique(terms)
+    for term in terms:
+        some = slice(lexicon.starts[term], lexicon.starts[term + 1])
+        total[lexicon.products[some]] += lexicon.weights[some]
+    found: np.ndarray = total / max(float(lexicon.idf[terms].sum()) * MOST_WEIGHT, 1e-9)
+    return found
+
+
+def _share(lexicon: Lexicon, some: np.ndarray, terms: np.ndarray) -> float:
+    """Return how much of the most of ``terms`` is that of ``some`` of them."""
+    return float(lexicon.idf[np.unique(some)].sum() / max(lexicon.idf[np.unique(terms)].sum(), 1e-9))
+
+
+def _bag(terms: np.ndarray, weights: np.ndarray) -> Bags:
+    return Bags(tf.constant(terms, tf.int32), tf.zeros(len(terms), tf.int32), tf.constant(weights), tf.constant(1))
