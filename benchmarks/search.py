@@ -3,7 +3,8 @@
 Everything is built from the raw files with the defaults of the command line, and BM25 over all text is measured in the
 same run, on the same queries. Parts: ``esci`` (amazon_esci, graded by people, nothing is trained on), ``simulator``
 (held-out queries of a simulated shop, trained on its searches), ``known_items`` (amazon_beauty: queries made from
-titles), ``latency`` (100,000 products, one query at a time).
+titles), ``latency`` (100,000 products, one query at a time), ``weak`` (amazon_esci: the tower of weak queries at each
+of its weights, with and without the encoder).
 """
 
 import argparse
@@ -21,7 +22,7 @@ from benchmarks.bm25 import Bm25
 from benchmarks.steps import run_step
 from tfrs_shop.search_evaluation import SearchIndex, measures, read_judgments, read_queries
 
-PARTS = ("esci", "simulator", "known_items", "latency")
+PARTS = ("esci", "simulator", "known_items", "latency", "weak")
 DATA = Path(__file__).parents[2] / "shared" / "data"
 KEYS = ("ndcg@10", "ndcg@10_judged_pool", "recall@100", "mrr")
 FIELDS = ("title", "brand", "category", "description", "bullet_points", "color")
@@ -262,13 +263,55 @@ def latency(work: Path, data: Path) -> dict[str, Any]:
     return result
 
 
+def weak(work: Path, data: Path) -> dict[str, Any]:
+    """Return the NDCG@10 on amazon_esci with a tower that has learnt from weak queries, at each weight it may have."""
+    import tensorflow as tf
+
+    from tfrs_shop.config import TrainingConfig
+    from tfrs_shop.dataset import open_data
+    from tfrs_shop.metrics.uncertainty import paired_test
+    from tfrs_shop.model.search_tower import SearchWeights
+    from tfrs_shop.search_training import WEAK_WEIGHTS, weak_tower
+    from tfrs_shop.served.text_search import TextSearch, text_encoder
+
+    raw, folder = data / "amazon_esci", work / "esci" / "data"
+    if not folder.exists():
+        run_step("tfrs_shop.cli", "preprocess", "--products", f"{raw}/products.jsonl.gz", "--output", str(folder))
+    opened = open_data(folder)
+    lexicon, ids = opened.lexicon, [value.decode() for value in opened.catalogue.product_id]
+    assert lexicon is not None
+    started = time.process_time()
+    tower, _ = weak_tower(opened, lexicon, TrainingConfig().seed)
+    assert tower is not None
+    result: dict[str, Any] = {"processor seconds of training": round(time.process_time() - started)}
+    asked, (grades, _) = read_queries(raw / "queries.csv.gz"), read_judgments(raw / "judgments.csv.gz")
+    names, known = [name for name in asked if name in grades], set(ids)
+    judged = [{product: grade for product, grade in grades[name].items() if product in known} for name in names]
+    queries = tf.constant([asked[name].encode() for name in names])
+    everything = (tf.range(opened.catalogue.size + 1) > 0)[None]
+    for label, encoder in (("with the encoder", text_encoder(opened)), ("without", None)):
+        text = TextSearch(opened, lexicon, encoder, SearchWeights(lexicon.terms, tower.arrays(), 0.0))
+        terms = text.terms(queries)
+        reached: dict[float, np.ndarray] = {}
+        for weight in WEAK_WEIGHTS:
+            text.tower_weight = weight
+            ranked = text.best(queries, terms, everything, 100)[1].numpy()
+            rows = zip(ranked, judged, strict=True)
+            reached[weight] = np.array([measures([ids[p] for p in row if p], of, 3.0)["ndcg@10"] for row, of in rows])
+            result[f"ndcg@10 {label}, weight {weight:g}"] = {
+                "mean": round(float(reached[weight].mean()), 4),
+                "p_value": paired_test(reached[weight], reached[0.0])["p_value"] if weight else None,
+            }
+    return result
+
+
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", default=PARTS, choices=[*PARTS, []])
     parser.add_argument("--data", type=Path, default=DATA, help="the folder of the real data sets")
     parser.add_argument("--work", type=Path, default=Path("bench-results/search"))
     given = parser.parse_args(arguments)
-    steps = {"esci": esci, "simulator": simulator, "known_items": known_items, "latency": latency}
+    steps = {"esci": esci, "simulator": simulator, "known_items": known_items, "latency": latency, "weak": weak}
     for name in given.parts:
         result = steps[name](given.work, given.data)
         given.work.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """Search in graph: forms, BM25, typing errors, what is answered, and what it is asked of the wildest queries."""
 
 import math
+import types
 from collections import Counter
 
 import hypothesis.strategies as st
@@ -17,8 +18,10 @@ from bundle_support import ask
 
 from pipelines.lexicon import FIELD_WEIGHTS, K1, B, Lexicon, field_forms
 from tfrs_shop.lexicon import build_lexicon
+from tfrs_shop.model.repeats import RepeatBias
 from tfrs_shop.served.lexicon import ServedLexicon
 from tfrs_shop.served.query_forms import cleaned, query_forms
+from tfrs_shop.served.search import Search
 from tfrs_shop.text.terms import forms, term_of
 
 PRODUCTS = [
@@ -241,6 +244,22 @@ def test_a_history_changes_the_order_and_an_unknown_one_does_not(signatures, tra
         for place in (1, 40, 80, 120, 160)
     }
     assert len(orders) > 1
+
+
+def test_products_of_the_history_are_moved_by_the_log_odds_that_they_come_again() -> None:
+    layer = RepeatBias(3, 1)
+    layer.by_age.assign([0.1, 0.2, 0.3])
+    layer.by_event_type.assign([0.0, -1.0])
+    shop = types.SimpleNamespace(
+        layers=types.SimpleNamespace(repeats=layer), retrieval=types.SimpleNamespace(temperature=0.5)
+    )
+    rows = {"history_product": tf.constant([[5, 7, 7]]), "history_event_type": tf.constant([[1, 1, 1]])}
+    found = Search._again(types.SimpleNamespace(shop=shop), rows, tf.constant([[7, 9, 5, 0]]))
+    np.testing.assert_allclose(found, [[(0.1 - 1.0) / 0.5, 0.0, (0.3 - 1.0) / 0.5, 0.0]], rtol=1e-6)
+    shop.layers.repeats = None
+    np.testing.assert_array_equal(
+        Search._again(types.SimpleNamespace(shop=shop), rows, tf.constant([[7, 9, 5, 0]])), np.zeros([1, 4])
+    )
 
 
 def test_texts_of_columns_that_no_field_takes_are_searched(tmp_path) -> None:

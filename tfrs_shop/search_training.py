@@ -47,7 +47,7 @@ MOST_HELD_OUT = 2_000
 MOST_WEAK_STEPS, WEAK_BATCH, WEAK_SAMPLED, MOST_WEAK_HELD_OUT = 400, 128, 256, 500
 WEAK_WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.5)
 HIDDEN = 0.9  # of a weak query's terms, from its own product
-BEYOND_CHANCE = 0.05
+BEYOND_CHANCE = 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,18 +95,28 @@ def train_search(data: ShopData, length: int, seed: int, say: Say) -> SearchWeig
 
 
 def _train_on_weak_queries(data: ShopData, lexicon: Lexicon, seed: int, say: Say) -> SearchWeights | None:
+    tower, held_out = weak_tower(data, lexicon, seed)
+    if tower is None:
+        say("Search: too few products have a description to learn from; it works untrained.")
+        return None
+    weight = _choose_weak_weight(data, tower, lexicon, held_out[:MOST_WEAK_HELD_OUT], say)
+    return SearchWeights(lexicon.terms, tower.arrays(), weight) if weight else None
+
+
+def weak_tower(data: ShopData, lexicon: Lexicon, seed: int) -> tuple[SearchTower | None, list[WeakQuery]]:
+    """Return a tower trained on the weak queries of nine products of ten, and those of the others to choose by.
+
+    Without descriptions there is no tower: nothing could tell whether it has learnt anything.
+    """
     queries = list(weak_queries(data.catalogue, seed))
     train = [query for query in queries if query.product % HELD_OUT]
     held_out = [query for query in queries if not query.product % HELD_OUT and query.told]
     if sum(bool(query.told) for query in train) < FEWEST_PAIRS or not held_out:
-        say("Search: too few products have a description to learn from; it works untrained.")
-        return None
+        return None, held_out
     examples = _Examples(data, lexicon, [query.known + query.told for query in train])
     products = np.array([query.product for query in train], np.int32)
     numbers = np.arange(1, len(train) + 1, dtype=np.int32)
-    tower = _fit(examples, lexicon, Pairs(numbers, products, np.ones(len(train), np.float32)), seed)
-    weight = _choose_weak_weight(data, tower, lexicon, held_out[:MOST_WEAK_HELD_OUT], say)
-    return SearchWeights(lexicon.terms, tower.arrays(), weight) if weight else None
+    return _fit(examples, lexicon, Pairs(numbers, products, np.ones(len(train), np.float32)), seed), held_out
 
 
 def search_pairs(data: ShopData, length: int) -> Pairs:

@@ -8,11 +8,13 @@ from tfrs_shop.served.lexicon import QueryTerms
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import clock
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
+from tfrs_shop.served.retrieval import MOST_BIAS, added
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.text_search import TextSearch
 from tfrs_shop.served.tracing import Plain, traced
 
-# Products that a history may put into another order, and what one standard deviation of the model's opinion adds.
+# Products that a history may put into another order, and what one standard deviation of the model's opinion adds, or
+# one unit of the log odds that a product of the history comes again.
 REORDERED = 100
 HISTORY_WEIGHT = 0.15
 
@@ -64,8 +66,9 @@ class Search(tf.Module):
         """Answer queries ``[batch]`` string as `search` does, in the order that a history suggests.
 
         Text relevance comes first: the best products for the query are put in order by their score and the model's
-        opinion of them after the history ``[batch, events]`` (oldest first, padded with ""). Without a known product
-        in the history the answer is that of `search`.
+        opinion of them after the history ``[batch, events]`` (oldest first, padded with ""); products of the history
+        itself come later, or earlier, as the shop's events say that they come again. Without a known product in the
+        history the answer is that of `search`.
         """
         shop = self.shop
         rows, _, _ = shop.fresh(history_product_id, history_event_type)
@@ -77,10 +80,18 @@ class Search(tf.Module):
         centred = (logits - tf.reduce_sum(logits * found, 1, keepdims=True) / count) * found
         deviation = tf.sqrt(tf.reduce_sum(tf.square(centred), 1, keepdims=True) / count)
         known = tf.cast(rows["history_event_type"][:, -1:] > 0, tf.float32)
-        opinion = known * tf.math.divide_no_nan(centred, deviation)
+        opinion = known * tf.math.divide_no_nan(centred, deviation) + self._again(rows, products)
         scores, order = tf.math.top_k(tf.where(products > 0, scores + HISTORY_WEIGHT * opinion, -1e9), shop.retrieval.k)
         products = tf.gather(products, order, batch_dims=1)
         return shop.answer(tf.where(products > 0, scores, 0.0), products)
+
+    def _again(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch, products]`` float32: what the model has learnt to add to the products of the history."""
+        layer, history = self.shop.layers.repeats, rows["history_product"]
+        if layer is None:
+            return tf.zeros_like(products, tf.float32)
+        bias = layer(history, rows["history_event_type"])[:, -1] / self.shop.retrieval.temperature
+        return added(products, history, tf.minimum(bias, MOST_BIAS))
 
     @tf.function(autograph=False, input_signature=[STRINGS])
     def ranking(self, query: tf.Tensor) -> tf.Tensor:
