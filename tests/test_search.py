@@ -262,6 +262,27 @@ def test_products_of_the_history_are_moved_by_the_log_odds_that_they_come_again(
     )
 
 
+def test_taste_is_how_products_of_the_history_differ_from_their_category() -> None:
+    from tfrs_shop.served import text_search
+
+    # Products 1 and 2 are of one category, 3 to 5 of another: in each the first number tells what is liked.
+    vectors = np.array([[0, 0], [2, 0], [0, 0], [2, 5], [0, 5], [1, 5]], np.float32)
+    leaf = np.array([0, 1, 1, 2, 2, 2], np.int32)
+    typical = text_search.means_of(vectors, leaf)
+    np.testing.assert_array_equal(typical, [[0, 0], [1, 0], [1, 5]])
+    search = types.SimpleNamespace(
+        tower=object(), tower_weight=3.0, text_width=1, leaf=tf.constant(leaf), typical=tf.constant(typical)
+    )
+    search.vectors = tf.constant(np.pad(vectors, [[0, 0], [1, 0]], constant_values=9))
+    search._difference = types.MethodType(text_search.TextSearch._difference, search)
+    candidates, histories = tf.constant([[3, 4, 5, 0]] * 3), tf.constant([[0, 1], [2, 2], [0, 0]])
+    found = text_search.TextSearch.taste(search, candidates, histories)
+    most = 3.0 * text_search.TASTE
+    np.testing.assert_allclose(found, [[most, -most, 0, 0], [-most, most, 0, 0], [0, 0, 0, 0]], atol=1e-6)
+    search.tower = None
+    np.testing.assert_array_equal(text_search.TextSearch.taste(search, candidates, histories), np.zeros([3, 4]))
+
+
 def test_texts_of_columns_that_no_field_takes_are_searched(tmp_path) -> None:
     from preprocess_support import preprocess, records, write_jsonl
 

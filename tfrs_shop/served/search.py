@@ -65,10 +65,10 @@ class Search(tf.Module):
     ) -> Answer:
         """Answer queries ``[batch]`` string as `search` does, in the order that a history suggests.
 
-        Text relevance comes first: the best products for the query are put in order by their score and the model's
-        opinion of them after the history ``[batch, events]`` (oldest first, padded with ""); products of the history
-        itself come later, or earlier, as the shop's events say that they come again. Without a known product in the
-        history the answer is that of `search`.
+        Text relevance comes first: the best products for the query are put in order by their score, the model's opinion
+        of them after the history ``[batch, events]`` (oldest first, padded with ""), and how much they are to the taste
+        that it shows. Products of the history itself come later, or earlier, as the shop's events say that they come
+        again. Without a known product in the history the answer is that of `search`.
         """
         shop = self.shop
         rows, _, _ = shop.fresh(history_product_id, history_event_type)
@@ -81,7 +81,8 @@ class Search(tf.Module):
         deviation = tf.sqrt(tf.reduce_sum(tf.square(centred), 1, keepdims=True) / count)
         known = tf.cast(rows["history_event_type"][:, -1:] > 0, tf.float32)
         opinion = known * tf.math.divide_no_nan(centred, deviation) + self._again(rows, products)
-        scores, order = tf.math.top_k(tf.where(products > 0, scores + HISTORY_WEIGHT * opinion, -1e9), shop.retrieval.k)
+        scores += HISTORY_WEIGHT * opinion + self.text.taste(products, rows["history_product"])
+        scores, order = tf.math.top_k(tf.where(products > 0, scores, -1e9), shop.retrieval.k)
         products = tf.gather(products, order, batch_dims=1)
         return shop.answer(tf.where(products > 0, scores, 0.0), products)
 

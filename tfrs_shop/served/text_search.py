@@ -24,6 +24,8 @@ CANDIDATES = 1_000
 FEEDBACK, FEEDBACK_WEIGHT = 5, 1.0
 # Of the chance that the query is about a product's category, as the intent head has learnt it from searches.
 INTENT_WEIGHT = 0.2
+# Of the cosine to a history's taste, beside the tower's weight.
+TASTE = 0.2
 # Reading the vectors of all products takes most of the time. Of more than so many products the candidates are found in
 # the directions in which vectors differ most, and scored exactly after that.
 LARGE, FIRST_WIDTH = 20_000, 128
@@ -60,7 +62,8 @@ class TextSearch(tf.Module):
         self.intent = Plain(intent if intent is not None and intent.knows[1] else None)
         if self.intent.value is not None:
             self.intent_weights = self.intent.value.weights
-            self.leaf = tf.Variable(leaf_categories(data.catalogue), trainable=False, name="leaf")
+        leaf = leaf_categories(data.catalogue)
+        self.leaf = tf.Variable(leaf, trainable=False, name="leaf")
         parts, text = [], None
         if encoder is not None:
             text = data.catalogue.text_vector
@@ -71,6 +74,7 @@ class TextSearch(tf.Module):
             self.tower = SearchTower(trained.for_terms(lexicon.terms).arrays)
             self.tower_weight = trained.weight
             parts.append(product_vectors(self.tower, *product_terms(lexicon, self.products), text))
+            self.typical = tf.Variable(means_of(parts[-1], leaf), trainable=False, name="typical")
         if parts:
             vectors = np.concatenate(parts, 1)
             self.vectors = tf.Variable(vectors, trainable=False, name="search_vectors")
@@ -120,6 +124,23 @@ class TextSearch(tf.Module):
         scores, order = tf.math.top_k(scores, most)
         return _without_gaps(scores, tf.gather(products, order, batch_dims=1))
 
+    def taste(self, products: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch, products]`` float32: what is added for how ``products`` differ from their category's others.
+
+        It is the cosine of that difference, in the tower's vectors, to the sum of how the products of ``history``
+        ``[batch, events]`` int32 differ from theirs. What a query may ask for, such as a colour or a look, tells
+        tastes apart, too, and whoever likes it in one category likes it in another.
+        """
+        if self.tower is None:
+            return tf.zeros_like(products, tf.float32)
+        shown = tf.math.l2_normalize(tf.reduce_sum(self._difference(history), 1), 1)
+        return TASTE * self.tower_weight * tf.einsum("bd,bnd->bn", shown, self._difference(products))
+
+    def _difference(self, products: tf.Tensor) -> tf.Tensor:
+        vectors = tf.gather(self.vectors, products)[..., self.text_width :]
+        typical = tf.gather(self.typical, tf.gather(self.leaf, products))
+        return tf.where(products[..., None] > 0, tf.math.l2_normalize(vectors - typical, -1), 0.0)
+
     def _prior(self, text: tf.Tensor) -> tf.Tensor:
         """Return ``[batch or 1, products + 1]`` float32: what each product's category adds for cleaned ``text``."""
         if self.intent.value is None:
@@ -154,6 +175,20 @@ class TextSearch(tf.Module):
         mean = tf.math.l2_normalize(first[:, : self.text_width], 1)
         moved = VECTOR_WEIGHT * tf.math.l2_normalize(encoded + FEEDBACK_WEIGHT * mean, 1)
         return tf.concat([moved, vector[:, self.text_width :]], 1)
+
+
+def means_of(vectors: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Return ``[groups, width]`` float32: the mean of the vectors of each group, zeros for one that has none.
+
+    Args:
+        vectors: ``[products + 1, width]``, row 0 of no product.
+        group: ``[products + 1]`` int32 of each.
+    """
+    found = np.zeros([int(group.max()) + 1, vectors.shape[1]])
+    np.add.at(found, group[1:], vectors[1:])
+    count = np.bincount(group[1:], minlength=len(found))
+    means: np.ndarray = (found / np.maximum(count, 1)[:, None]).astype(np.float32)
+    return means
 
 
 def principal_directions(vectors: np.ndarray, width: int, most: int = 50_000) -> np.ndarray:
