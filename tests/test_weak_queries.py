@@ -119,3 +119,13 @@ def test_without_descriptions_nothing_is_trained() -> None:
     said: list[str] = []
     assert train_search(shop_of(PRODUCTS), 5, 1, said.append) is None
     assert said == ["Search: too few products have a description to learn from; it works untrained."]
+
+
+def test_beside_an_encoder_nothing_is_trained() -> None:
+    said: list[str] = []
+    data = shop_of(PRODUCTS)
+    data.manifest.text["width"] = 384
+    assert train_search(data, 5, 1, said.append) is None
+    assert said == [
+        "Search: without searches the encoder's vectors say more than weak queries teach; it works untrained."
+    ]

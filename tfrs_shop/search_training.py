@@ -4,8 +4,8 @@ A pair is a query and a product that was clicked, carted, bought after it, befor
 queries is held out; on it the tower's weight beside the untrained score is chosen, and a tower that does not help is
 dropped: search then works with words and the encoder's vectors as they are.
 
-Where there are no search events, or too few, the pairs are weak queries and the products that they are of
-(``tfrs_shop.weak_queries``). The tower then reads terms alone, and in training a query's terms are hidden from its own
+Where there are no search events, or too few, and no encoder either, whose vectors say more (docs/search.md), the pairs
+are weak queries and the products that they are of (``tfrs_shop.weak_queries``). The tower then reads terms alone, and in training a query's terms are hidden from its own
 product: it must be known by its other words, as BM25 finds the ones that are there. Products are held out, and their
 descriptions' words asked for that are hidden from them; the gain must be beyond chance.
 """
@@ -95,6 +95,9 @@ def train_search(data: ShopData, length: int, seed: int, say: Say) -> SearchWeig
 
 
 def _train_on_weak_queries(data: ShopData, lexicon: Lexicon, seed: int, say: Say) -> SearchWeights | None:
+    if data.manifest.text.get("width"):
+        say("Search: without searches the encoder's vectors say more than weak queries teach; it works untrained.")
+        return None
     tower, held_out = weak_tower(data, lexicon, seed)
     if tower is None:
         say("Search: too few products have a description to learn from; it works untrained.")
@@ -256,20 +259,12 @@ def _choose_weak_weight(
 ) -> float:
     """Return the weight with the highest mean reciprocal rank of the held-out products; 0 where chance explains it.
 
-    What only a product's description says is hidden from that product, and from no other, in words and in the tower;
-    the encoder has not read it.
+    What only a product's description says is hidden from that product, and from no other, in words and in the tower.
     """
-    from tfrs_shop.served.text_search import VECTOR_WEIGHT, text_encoder
-
-    size, encoder = data.catalogue.size, text_encoder(data)
+    size = data.catalogue.size
     places = {form.decode("utf-8"): place for place, form in enumerate(lexicon.forms, 1)}
     bags, weights = product_terms(lexicon, size)
     vectors = product_vectors(tower, bags, weights, None)
-    text = tf.math.l2_normalize(tf.constant(data.catalogue.text_vector), 1)
-    if encoder is not None:
-        typed = [" ".join(query.known + query.told) for query in held_out]
-        parts = [encoder(tf.constant(typed[start : start + 64])) for start in range(0, len(typed), 64)]
-        encoded = tf.math.l2_normalize(tf.concat(parts, 0), 1)
     reached = np.zeros([len(held_out), len(WEAK_WEIGHTS)])
     for row, query in enumerate(held_out):
         known, told = (np.array(_terms(lexicon, places, found), np.int32) for found in (query.known, query.told))
@@ -277,8 +272,6 @@ def _choose_weak_weight(
         scores = _lexical(lexicon, asked, size)
         own = bags[query.product].numpy()
         scores[query.product] = _lexical(lexicon, known, size)[query.product] * _share(lexicon, known, asked)
-        if encoder is not None:
-            scores += VECTOR_WEIGHT * tf.linalg.matvec(text, encoded[row]).numpy()
         kept = np.where(np.isin(own, told), 0.0, weights[query.product].numpy()).astype(np.float32)
         asking = tower.vectors("query", None, _bag(asked, lexicon.idf[asked]))
         trained = vectors @ asking.numpy()[0]
