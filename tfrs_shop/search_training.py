@@ -5,8 +5,8 @@ queries is held out; on it the tower's weight beside the untrained score is chos
 dropped: search then works with words and the encoder's vectors as they are.
 
 Where there are no search events, or too few, and no encoder either, whose vectors say more (docs/search.md), the pairs
-are weak queries and the products that they are of (``tfrs_shop.weak_queries``). The tower then reads terms alone, and in
-training a query's terms are hidden from its own product: it must be known by its other words, as BM25 finds the ones
+are weak queries and the products that they are of (``tfrs_shop.weak_queries``). The tower then reads terms alone, and
+in training a query's terms are hidden from its own product: it must be known by its other words, as BM25 finds the ones
 that are there. Products are held out, and their descriptions' words asked for that are hidden from them; the gain must
 be beyond chance.
 """
