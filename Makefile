@@ -6,7 +6,7 @@ DATA ?= simulated
 BUNDLE ?= demo/models/shop/1
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: help venv demo test lint docs api bench bench-serving engines lock clean
+.PHONY: help venv demo test lint docs api notebooks bench bench-serving engines lock clean
 
 help:
 	@echo "make demo [DATA=simulated|movielens]  raw events to a REST answer"
@@ -14,6 +14,7 @@ help:
 	@echo "make lint                             ruff and mypy"
 	@echo "make docs                             the documentation's site, into site/"
 	@echo "make api                              renew docs/api.md: a small shop, trained, served and asked"
+	@echo "make notebooks                        run the notebooks and keep their outputs"
 	@echo "make bench                            the figures of the README"
 	@echo "make bench-serving [BUNDLE=DIR]       load and faults against the model server (make demo first)"
 	@echo "make engines                          fetch Beam's engines (Flink, Spark, Prism)"
@@ -45,6 +46,9 @@ docs: venv
 
 api: venv
 	$(BIN)/python -m docs_tools.api_page
+
+notebooks: venv
+	$(BIN)/python -m docs_tools.notebooks
 
 bench: venv
 	$(BIN)/python -m benchmarks.run

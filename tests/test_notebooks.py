@@ -1,14 +1,12 @@
 """The notebooks run from top to bottom, and are committed with their outputs."""
 
-import os
 from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
-ROOT = Path(__file__).parents[1]
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+from docs_tools.notebooks import NOTEBOOKS, executed
+
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -20,15 +18,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @each_notebook
-def test_a_notebook_runs(path: Path, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("TFRS_SHOP_DATA", os.environ.get("TFRS_SHOP_DATA", str(ROOT.parent / "shared" / "data")))
-    # Models this small lose time to waiting threads.
-    for name in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"):
-        monkeypatch.setenv(name, "1")
-    notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(place)}})
-    client.execute()
+def test_a_notebook_runs(path: Path, place: Path) -> None:
+    executed(path, place)
 
 
 @each_notebook
