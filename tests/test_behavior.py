@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from pipelines.sessions import purchase_follows, session_keys
 from tfrs_shop.behavior_evaluation import behavior_metrics, behavior_predictions, last_behavior
-from tfrs_shop.behavior_training import CHECKS, Best, train_behavior
+from tfrs_shop.behavior_training import CHECKS, Best, platt, train_behavior
 from tfrs_shop.config import BehaviorConfig
 from tfrs_shop.model.behavior_events import BehaviorEvents, gap_buckets, last_met, lasted
 from tfrs_shop.model.behavior_head import BehaviorHead, BehaviorTasks
@@ -243,3 +243,25 @@ def test_the_served_answer_is_the_heads_and_an_unknown_user_gets_one(trained, bu
     assert said["purchase_probability"].numpy()[0] == pytest.approx(tf.sigmoid(behavior.purchase).numpy()[0], abs=1e-4)
     assert all(np.isfinite(value).all() for value in said.values() if value.dtype == tf.float32)
     assert {"rating", "purchase_probability", "category"} <= set(said)
+
+
+def test_calibration_undoes_a_scale_and_a_shift() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(3)
+    logit = random.normal(0.0, 1.5, 4000)
+    happened = (random.random(4000) < 1.0 / (1.0 + np.exp(-logit))).astype(np.int32)
+    # As sure of itself as twice the truth, and of too few.
+    said = 2.0 * logit - 1.0
+    scale, shift = platt(tf.constant(np.stack([np.zeros(4000), said], 1), tf.float32), tf.constant(happened))
+    expected = LogisticRegression(C=np.inf).fit(said[:, None], happened)
+    assert scale == pytest.approx(expected.coef_[0, 0], abs=0.01)
+    assert shift[1] - shift[0] == pytest.approx(expected.intercept_[0], abs=0.02)
+
+
+def test_few_examples_calibrate_less_than_many() -> None:
+    said, happened = tf.constant([[0.0, 3.0]] * 4), tf.constant([1, 0, 0, 0])
+    few, many = platt(said, happened), platt(tf.tile(said, [100, 1]), tf.tile(happened, [100]))
+    logit = [3.0 * scale + shift[1] - shift[0] for scale, shift in (few, many)]
+    assert logit[1] == pytest.approx(np.log(1 / 3), abs=0.1)
+    assert logit[0] > logit[1] + 1.0

@@ -18,6 +18,7 @@ PASSES, CHECKS = 8, 8
 MOST_CHECKED = 20_000  # examples
 CHECKED_AT_ONCE = 256
 SHUFFLE_BUFFER = 200_000
+CALIBRATION_STEPS, CALIBRATION_RATE, CALIBRATION_DECAY = 200, 0.03, 10.0
 
 Rows = dict[str, tf.Tensor]
 
@@ -30,7 +31,7 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
     is the moving average of the weights, whose log loss varies much less from check to check. A purchase is learnt by
     heart long before the types and the categories are learnt, so that its weights, which are its own, are kept from the
     check at which it was best, and the others from that at which they were; without a validation split all are the
-    last.
+    last. On it the chances of types and of the purchase are calibrated at the end.
 
     Args:
         model: its settings say how many steps at most.
@@ -89,6 +90,7 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
             say(f"Behavior: step {place + 1:,} of {steps:,}{': log loss ' + shown if shown else ''}")
     for part in parts:
         part.restore()
+    _calibrate(model, learner, vectors, checked)
     # As the model's head is: Keras lists weights in another order where they are not trainable.
     learner.trainable = False
     weights: list[np.ndarray] = learner.get_weights()
@@ -112,6 +114,59 @@ class Best:
         """Put the kept weights back."""
         for weight, value in zip(self.weights, self.kept, strict=True):
             weight.assign(value)
+
+
+def _calibrate(model: ShopModel, learner: BehaviorHead, vectors: tf.Tensor, checked: list[Rows]) -> None:
+    """Scale and shift the logits of types and of the purchase to what the validation split says (Platt, 1999).
+
+    What comes after the training events is more or less of a type, or of purchases, than they were. It goes into the
+    weights, so that a trained head has no more of them.
+    """
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def logits(rows: Rows) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+        asked = model.with_categories(rows)
+        said = learner(asked, model.all_queries(vectors, rows), training=False)
+        return learner.logits_and_labels(said, asked)
+
+    parts = [logits(rows) for rows in checked]
+    for task, layers in learner.calibrated_layers.items():
+        found = [part[task] for part in parts if task in part]
+        if not found:
+            continue
+        said, happened = (tf.concat(column, 0) for column in zip(*found, strict=True))
+        if not len(happened):
+            continue
+        scale, shift = platt(said, happened)
+        if task == "purchase":
+            shift = shift[1:] - shift[:1]
+        for layer in layers:
+            layer.kernel.assign(layer.kernel * scale)
+            if layer.use_bias:
+                layer.bias.assign(layer.bias * scale + shift)
+
+
+def platt(said: tf.Tensor, happened: tf.Tensor) -> tuple[float, np.ndarray]:
+    """Return the scale and the shift ``[classes]`` of logits with the least log loss, held near 1 and 0 by squares.
+
+    Args:
+        said: ``[examples, classes]`` float32 logits.
+        happened: ``[examples]`` int32 classes.
+    """
+    scale, shift = tf.Variable(1.0), tf.Variable(tf.zeros(said.shape[1]))
+    optimizer = tf_keras.optimizers.Adam(tf_keras.optimizers.schedules.CosineDecay(CALIBRATION_RATE, CALIBRATION_STEPS))
+
+    @tf.function(autograph=False)
+    def step() -> None:
+        with tf.GradientTape() as tape:
+            entropy = tf.nn.sparse_softmax_cross_entropy_with_logits(happened, scale * said + shift)
+            squares = tf.square(scale - 1.0) + tf.reduce_sum(tf.square(shift))
+            loss = tf.reduce_mean(entropy) + CALIBRATION_DECAY / tf.cast(tf.size(happened), tf.float32) * squares
+        optimizer.apply_gradients(zip(tape.gradient(loss, [scale, shift]), [scale, shift], strict=True))
+
+    for _ in range(CALIBRATION_STEPS):
+        step()
+    return float(scale), shift.numpy()
 
 
 def _newest_only(data: ShopData, length: int) -> Iterator[Rows]:

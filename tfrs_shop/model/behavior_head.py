@@ -220,6 +220,32 @@ class BehaviorHead(tf_keras.layers.Layer):
         """The weights that answer the question of the purchase, and no other."""
         return [*self.purchase_hidden.weights, *self.purchase.weights, *self.purchase_wide.weights]
 
+    @property
+    def calibrated_layers(self) -> dict[str, list[tf_keras.layers.Dense]]:
+        """By task of `logits_and_labels`, the layers whose sum the logits are."""
+        return {"event_type": [self.event_type, self.wide], "purchase": [self.purchase, self.purchase_wide]}
+
+    def logits_and_labels(self, said: Behavior, rows: dict[str, tf.Tensor]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+        """Return, by task, ``[positions, classes]`` logits and ``[positions]`` int32 of what came.
+
+        A purchase has two classes: 0, with the logit 0, and 1.
+
+        Args:
+            said, rows: as of `entropies`.
+        """
+        found = {}
+        if self.tasks.event_type:
+            asked = rows["label"] > 0
+            kinds = tf.maximum(tf.boolean_mask(rows["label_event_type"], asked) - 1, 0)
+            found["event_type"] = (tf.boolean_mask(said.event_type, asked), kinds)
+        if self.tasks.purchase:
+            follows = rows["history_purchase_follows"]
+            known = (follows >= 0) & (rows["history_event_type"] > 0)
+            logits = tf.boolean_mask(said.purchase, known)
+            happened = tf.cast(tf.boolean_mask(follows, known), tf.int32)
+            found["purchase"] = (tf.stack([tf.zeros_like(logits), logits], 1), happened)
+        return found
+
     def loss(self, said: Behavior, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the sum of the tasks' mean cross-entropies, and what large weights of purchase and type cost.
 
@@ -239,23 +265,15 @@ class BehaviorHead(tf_keras.layers.Layer):
             rows: as of ``ShopData.training_windows``, with ``history_category`` and ``label_category``
                 ``[batch, history]`` int32.
         """
-        found = {}
-        if self.tasks.event_type:
-            asked = rows["label"] > 0
-            kinds = tf.maximum(tf.boolean_mask(rows["label_event_type"], asked) - 1, 0)
-            logits = tf.boolean_mask(said.event_type, asked)
-            found["event_type"] = tf.nn.sparse_softmax_cross_entropy_with_logits(kinds, logits)
+        found = {
+            task: tf.nn.sparse_softmax_cross_entropy_with_logits(happened, logits)
+            for task, (logits, happened) in self.logits_and_labels(said, rows).items()
+        }
         if self.tasks.category:
             asked = rows["label_category"] > 0
             history = tf.repeat(rows["history_category"], tf.reduce_sum(tf.cast(asked, tf.int32), 1), axis=0)
             target = tf.boolean_mask(rows["label_category"], asked)
             found["category"] = -self.category_log_chance(said.at(asked), history, target)
-        if self.tasks.purchase:
-            follows = rows["history_purchase_follows"]
-            known = (follows >= 0) & (rows["history_event_type"] > 0)
-            happened = tf.cast(tf.boolean_mask(follows, known), tf.float32)
-            logits = tf.boolean_mask(said.purchase, known)
-            found["purchase"] = tf.nn.sigmoid_cross_entropy_with_logits(happened, logits)
         return found
 
 
