@@ -261,7 +261,7 @@ def test_calibration_undoes_a_scale_and_a_shift() -> None:
 
 def test_few_examples_calibrate_less_than_many() -> None:
     said, happened = tf.constant([[0.0, 3.0]] * 4), tf.constant([1, 0, 0, 0])
-    few, many = platt(said, happened), platt(tf.tile(said, [100, 1]), tf.tile(happened, [100]))
+    few, many = platt(said, happened), platt(tf.tile(said, [1000, 1]), tf.tile(happened, [1000]))
     logit = [3.0 * scale + shift[1] - shift[0] for scale, shift in (few, many)]
     assert logit[1] == pytest.approx(np.log(1 / 3), abs=0.1)
     assert logit[0] > logit[1] + 1.0
