@@ -80,10 +80,8 @@ def test_a_shopper_is_chosen_gets_reasons_and_the_next_recommendations_follow_ea
     assert re.match(rf"{user}, whose last \d+ events the shop remembers\.", page.inner_text("#who"))
     assert "CATEGORIES" in page.inner_text("#profile").upper()
     reasons = page.locator(f"{CARDS} .reason").all_inner_texts()
-    assert any(
-        re.match("Because you (viewed|looked at|liked|added|bought|searched for|rated|reviewed) .+", line)
-        for line in reasons
-    )
+    done = "(viewed|looked at|liked|added|bought|searched for|rated|reviewed)"
+    assert any(re.match(f"Because you {done} .+|You {done} this before", line) for line in reasons)
 
     first = page.locator(CARDS).first
     bought, title = first.get_attribute("data-id"), first.locator(".title").inner_text()
@@ -228,12 +226,12 @@ def test_every_control_and_landmark_has_a_name(shop_page) -> None:
     assert page.evaluate("document.documentElement.lang") == "en"
 
 
-def one_product(title: str) -> dict[str, Signature]:
-    """A shop of one product, whose every text is `title`."""
+def one_product(title: str, reason_id: str = "P0") -> dict[str, Signature]:
+    """A shop of one product, whose every text is `title`; it is recommended because of `reason_id`."""
     answer = {"product_id": [["P1"]], "score": [[0.5]], "title": [[title]]}
     history = ("history_product_id", "history_event_type")
     products = ("product_id", "score", "title")
-    explained = {**answer, "because_product_id": [["P1"]], "because_title": [[title]]}
+    explained = {**answer, "because_product_id": [[reason_id]], "because_title": [[title]]}
     because = ("because_product_id", "because_title")
     details = {"title": [title], "category": [title], "brand": [title], "price": [-1.0]}
     users = {"user_id": [[title]], "product_count": [[1]]}
@@ -255,6 +253,13 @@ def one_product(title: str) -> dict[str, Signature]:
     }
 
 
+def test_a_product_that_is_its_own_reason_was_met_before(open_page) -> None:
+    with stub_server(one_product("A lamp", reason_id="P1")) as origin:
+        page = open_page(f"{origin}/storefront/")
+        settled(page, "1 recommendations")
+        assert page.locator(f"{CARDS} .reason").first.text_content() == "You viewed this before"
+
+
 def test_markup_in_the_shops_texts_is_shown_as_it_is_written_and_never_runs(open_page) -> None:
     with stub_server(one_product(HOSTILE)) as origin:
         page = open_page(f"{origin}/storefront/")
@@ -267,7 +272,7 @@ def test_markup_in_the_shops_texts_is_shown_as_it_is_written_and_never_runs(open
         assert page.locator("#found .title").first.text_content() == HOSTILE
         assert page.locator("#found .title mark").all_text_contents() == HOSTILE.split()
         assert page.locator(f"{CARDS} .title").first.text_content() == HOSTILE
-        assert page.locator(f"{CARDS} .reason").first.text_content() == f"Because you viewed {HOSTILE}"
+        assert page.locator(f"{CARDS} .reason").first.text_content() == f"Because you met {HOSTILE}"
         assert page.inner_text("#viewed-title") == HOSTILE
         assert page.locator("#history .what").first.text_content() == HOSTILE
         assert page.locator("#known option").last.text_content() == f"{HOSTILE}, 1 products met"

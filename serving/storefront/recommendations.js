@@ -63,7 +63,7 @@ export class Recommendations {
     const products = await catalogue.productsOf(row, signal);
     if (row.because_title) {
       for (const product of products) {
-        product.reason = reason(shopper, row.because_product_id[product.place], row.because_title[product.place]);
+        product.reason = reason(shopper, product.id, row.because_product_id[product.place], row.because_title[product.place]);
       }
     }
     return { products, row };
@@ -77,7 +77,7 @@ export class Recommendations {
     const answer = await this.shop.server.ask(signature, { ...inputs, product_id: products.map(({ id }) => id) }, signal);
     products.forEach(({ id }, place) => {
       if (!(answer.because_share[place][0] > 0)) return;
-      this.grid.explain(id, reason(shopper, answer.because_product_id[place][0], answer.because_title[place][0]));
+      this.grid.explain(id, reason(shopper, id, answer.because_product_id[place][0], answer.because_title[place][0]));
     });
   }
 }

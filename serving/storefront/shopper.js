@@ -79,10 +79,11 @@ export function canAsk(question, server) {
 
 const DONE = { view: "viewed", click: "looked at", favorite: "liked", cart: "added", purchase: "bought", return: "returned", rating: "rated", review: "reviewed" };
 
-/** Return the sentence "because you viewed X", or "". */
-export function reason(shopper, product, title) {
+/** Return the sentence "because you viewed X" that says why `shown` is recommended, or "". */
+export function reason(shopper, shown, product, title) {
   if (!product) return title ? `Because you searched for “${title}”` : "";
-  return `Because you ${DONE[shopper.did(product)] ?? "met"} ${title || product}`;
+  const did = DONE[shopper.did(product)] ?? "met";
+  return product === shown ? `You ${did} this before` : `Because you ${did} ${title || product}`;
 }
 
 /** Return what an event was, as one word or two. */
