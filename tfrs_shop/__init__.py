@@ -7,6 +7,7 @@ before TensorFlow is first imported. Import ``tfrs_shop`` before ``tensorflow``,
 
 import os
 import sys
+import warnings
 
 __version__ = "0.1.0"
 
@@ -25,3 +26,5 @@ def _require_keras_2() -> None:
 
 
 _require_keras_2()
+# Of tensorflow-hub 0.16, whenever it is imported; who runs this package can do nothing about it.
+warnings.filterwarnings("ignore", "pkg_resources is deprecated", UserWarning)
