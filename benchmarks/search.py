@@ -2,9 +2,9 @@
 
 Everything is built from the raw files with the defaults of the command line, and BM25 over all text is measured in the
 same run, on the same queries. Parts: ``esci`` (amazon_esci, graded by people, nothing is trained on), ``simulator``
-(held-out queries of a simulated shop, trained on its searches), ``known_items`` (amazon_beauty: queries made from
-titles), ``latency`` (100,000 products, one query at a time), ``weak`` (amazon_esci: the tower of weak queries at each
-of its weights, with and without the encoder).
+(held-out queries of a simulated shop, trained on its searches), ``unseen_simulator`` (the same of a shop on which
+nothing was chosen), ``known_items`` (amazon_beauty: queries made from titles), ``latency`` (100,000 products, one query
+at a time), ``weak`` (amazon_esci: the tower of weak queries at each of its weights, with and without the encoder).
 """
 
 import argparse

@@ -18,6 +18,7 @@ PASSES, CHECKS = 8, 8
 MOST_CHECKED = 20_000  # examples
 CHECKED_AT_ONCE = 256
 SHUFFLE_BUFFER = 200_000
+# The squares of scale - 1 and shift cost as much as the log loss of one of so many examples.
 CALIBRATION_STEPS, CALIBRATION_RATE, CALIBRATION_DECAY = 200, 0.03, 10.0
 
 Rows = dict[str, tf.Tensor]
