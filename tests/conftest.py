@@ -93,6 +93,16 @@ def bundle(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(model, data, tmp_path_factory.mktemp("models") / "shop", "brute_force", Serving(5, "bought"), quiet)
 
 
+@pytest.fixture(scope="session")
+def signatures(bundle: Path):
+    """The signatures of `bundle` by name, and under ``keep`` what must live as long as they are called."""
+    import tensorflow as tf
+    import tensorflow_text  # noqa: F401  (registers the ops of a search)
+
+    loaded = tf.saved_model.load(str(bundle))
+    return {**loaded.signatures, "keep": loaded}
+
+
 @pytest.fixture
 def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Exports of the test can be asked for recommendations and what is similar alone, which saves half a minute."""

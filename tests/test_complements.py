@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from bundle_support import ask
 
 from pipelines.complements import COUNTED, MOST, SCALE, WITHIN, SumComplements, baskets, complements
@@ -142,12 +141,6 @@ def test_a_product_that_nobody_bought_borrows_from_those_most_like_it(trained) -
 class _Fake:
     def __init__(self, catalogue, complements, transitions):
         self.catalogue, self.complements, self.transitions = catalogue, complements, transitions
-
-
-@pytest.fixture(scope="module")
-def signatures(bundle):
-    loaded = tf.saved_model.load(str(bundle))
-    return {**loaded.signatures, "keep": loaded}
 
 
 def test_a_bundle_answers_the_sum_of_what_goes_with_each_given_product(signatures, trained) -> None:

@@ -209,12 +209,6 @@ def test_a_walk_takes_edges_as_often_as_they_weigh_and_leaves_the_history_out() 
     assert not walk.visited(tf.zeros([1, 2], tf.int32), numbers[:1]).numpy().any()
 
 
-@pytest.fixture(scope="module")
-def signatures(bundle):
-    loaded = tf.saved_model.load(str(bundle))
-    return {**loaded.signatures, "keep": loaded}
-
-
 def how(method: str, strength: float, rows: int, seed: int = 1) -> dict:
     return {
         "method": [method] * rows,

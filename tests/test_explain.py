@@ -2,16 +2,9 @@
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from bundle_support import ask
 
 from tfrs_shop.served.user_profile import DECAY
-
-
-@pytest.fixture(scope="module")
-def signatures(bundle):
-    loaded = tf.saved_model.load(str(bundle))
-    return {**loaded.signatures, "keep": loaded}
 
 
 @pytest.fixture(scope="module")

@@ -21,12 +21,6 @@ def quiet(line: str) -> None:
     pass
 
 
-@pytest.fixture(scope="module")
-def signatures(bundle):
-    loaded = tf.saved_model.load(str(bundle))
-    return {**loaded.signatures, "keep": loaded}
-
-
 def test_the_signatures_are_narrow(signatures) -> None:
     inputs = {
         name: set(function.structured_input_signature[1]) for name, function in signatures.items() if name != "keep"

@@ -1,15 +1,7 @@
 """What a page shows beside answers: facts of products, users' histories, and some users to begin with."""
 
 import numpy as np
-import pytest
-import tensorflow as tf
 from bundle_support import LENGTH, ask
-
-
-@pytest.fixture(scope="module")
-def signatures(bundle):
-    loaded = tf.saved_model.load(str(bundle))
-    return {**loaded.signatures, "keep": loaded}
 
 
 def test_a_product_is_told_as_the_catalogue_has_it_and_an_unknown_one_as_nothing(signatures, trained) -> None:

@@ -143,8 +143,8 @@ def save_slow(base: Path, *, seconds: float) -> Path:
 def manager_for(models: dict[str, Path], **loader_options: float) -> ModelManager:
     """A manager that has polled once and is polled by hand from then on."""
 
-    def load(name, version, path, *, file_list_required):
-        return load_version(name, version, path, LoadOptions(), file_list_required=file_list_required)
+    def load(name, version, path, **how):
+        return load_version(name, version, path, LoadOptions(), **how)
 
     manager = ModelManager(Loader(load, **loader_options))
     manager.configure([ModelConfig(name, path) for name, path in models.items()])

@@ -159,14 +159,6 @@ def test_any_bytes_get_finite_scores(lexicon, query) -> None:
     assert (found >= 0).all()
 
 
-@pytest.fixture(scope="module")
-def signatures(bundle):
-    import tensorflow_text  # noqa: F401  (registers the query's ops)
-
-    loaded = tf.saved_model.load(str(bundle))
-    return {**loaded.signatures, "keep": loaded}
-
-
 def test_a_title_finds_its_product(signatures, trained) -> None:
     _, data = trained
     for place in (1, 50, 120):

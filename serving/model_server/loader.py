@@ -9,6 +9,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.framework import op_def_registry
+from tensorflow.python.saved_model import loader_impl
 
 from serving.model_server import metrics
 from serving.model_server.batching import BatchScheduler
@@ -35,9 +36,13 @@ class LoadOptions:
 
 
 def load_version(
-    name: str, version: int, path: Path, options: LoadOptions, *, file_list_required: bool = False
+    name: str, version: int, path: Path, options: LoadOptions, *, file_list_required: bool = False, threads: int = 1
 ) -> Servable:
-    """Load one version and return it ready for traffic; raise a ServingError that says why it cannot be."""
+    """Load one version, with as many `threads`, and return it ready for traffic.
+
+    Raises:
+        ServingError: it cannot be, and why.
+    """
     if has_file_list(path):
         check_files(path)
     elif file_list_required:
@@ -49,7 +54,7 @@ def load_version(
     try:
         _register_ops(path)
         servable = open_saved_model(name, version, path, options.session_config, list(options.tags))
-        warmed = warm_up(servable, path, repeats=options.warm_up_repeats) if options.warm_up else 0
+        warmed = warm_up(servable, path, repeats=options.warm_up_repeats, threads=threads) if options.warm_up else 0
         golden = check_golden(servable, path)
     except Exception as error:
         metrics.LOAD_ATTEMPTS.add(str(path), "fail")
@@ -70,8 +75,6 @@ def load_version(
 
 def _register_ops(path: Path) -> None:
     """Import what brings the ops that the graph needs and TensorFlow lacks; raise NOT_FOUND when they stay unknown."""
-    from tensorflow.python.saved_model import loader_impl
-
     needed = set()
     for meta_graph in loader_impl.parse_saved_model(str(path)).meta_graphs:
         needed |= {node.op for node in meta_graph.graph_def.node}

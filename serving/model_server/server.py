@@ -273,8 +273,8 @@ def _loader(options: Options) -> Loader:
         batching=_batching(options),
     )
 
-    def load(name: str, version: int, path: Path, *, file_list_required: bool) -> Servable:
-        return load_version(name, version, path, load_options, file_list_required=file_list_required)
+    def load(name: str, version: int, path: Path, *, file_list_required: bool, threads: int) -> Servable:
+        return load_version(name, version, path, load_options, file_list_required=file_list_required, threads=threads)
 
     return Loader(
         load,

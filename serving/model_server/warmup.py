@@ -1,7 +1,9 @@
 """The requests that a bundle carries: warm-up before traffic, and golden requests whose answers must match."""
 
+import itertools
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,17 +28,25 @@ RELATIVE_TOLERANCE = 1e-3
 ABSOLUTE_TOLERANCE = 1e-4
 
 
-def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1) -> int:
-    """Replay the bundle's warm-up requests and return how many there were; a failing one fails the version."""
-    count, start, status = 0, time.perf_counter(), "OK"
+def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1, threads: int = 1) -> int:
+    """Replay the bundle's warm-up requests, some at a time, and return how many there were.
+
+    Raises:
+        ServingError: the first that failed, which fails the version.
+    """
+    path, count, start, status = version_dir / WARMUP_FILE, 0, time.perf_counter(), "OK"
+
+    def replay_all(log: prediction_log_pb2.PredictionLog) -> None:
+        for _ in range(repeats):
+            replay(servable, log)
+
     try:
-        for log in _logs(version_dir / WARMUP_FILE):
-            for _ in range(repeats):
-                replay(servable, log)
-            count += 1
-            if count > MAX_WARMUP_RECORDS:
-                path = version_dir / WARMUP_FILE
-                raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
+        logs = list(itertools.islice(_logs(path), MAX_WARMUP_RECORDS + 1))
+        if len(logs) > MAX_WARMUP_RECORDS:
+            raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
+        with ThreadPoolExecutor(threads, thread_name_prefix="warm-up") as pool:
+            for _ in pool.map(replay_all, logs):
+                count += 1
     except ServingError as error:
         status = error.code.name
         raise
