@@ -52,7 +52,8 @@ def test_the_likest_of_the_newest_events_counts_and_nothing_below_zero() -> None
     expected = [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 0]]
     assert likeness.of_all(tf.constant(history)).numpy().tolist() == expected
     assert likeness.of(tf.constant([[0, 1, 2, 3]] * 3), tf.constant(history)).numpy().tolist() == expected
-    assert likeness.of_all(tf.constant(history), tf.constant([3, 1])).numpy().tolist() == [[0, 1], [1, 0], [0, 0]]
+    some = tf.Variable(vectors[[3, 1]])
+    assert likeness.of_all(tf.constant(history), some).numpy().tolist() == [[0, 1], [1, 0], [0, 0]]
     old = tf.constant([[1] + [2] * EVENTS], tf.int32)
     assert likeness.of_all(old).numpy().tolist() == [[0, 0, 1, 0]]
 

@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from tfrs_shop.table_rows import table_rows
+
 
 @dataclasses.dataclass(frozen=True)
 class Edges:
@@ -84,10 +86,10 @@ class EdgeScorer(tf.Module):
         width = tf.shape(newest)[1]
         fading = tf.pow(self.decay, tf.cast(tf.range(width)[::-1], tf.float32))
         flat = tf.reshape(newest, [-1])
-        places = tf.ragged.range(tf.gather(self.starts, flat), tf.gather(self.starts, flat + 1))
-        faded = tf.gather(self.weight, places) * tf.tile(fading, [tf.shape(newest)[0]])[:, None]
+        places = tf.ragged.range(table_rows(self.starts, flat), table_rows(self.starts, flat + 1))
+        faded = table_rows(self.weight, places) * tf.tile(fading, [tf.shape(newest)[0]])[:, None]
         by_row = tf.RaggedTensor.from_uniform_row_length
-        neighbors = by_row(tf.gather(self.neighbor, places), tf.cast(width, tf.int64)).merge_dims(1, 2)
+        neighbors = by_row(table_rows(self.neighbor, places), tf.cast(width, tf.int64)).merge_dims(1, 2)
         return neighbors, by_row(faded, tf.cast(width, tf.int64)).merge_dims(1, 2)
 
     def scores(self, history: tf.Tensor, products: int) -> tf.Tensor:

@@ -8,6 +8,8 @@ to one of the newest events' products needs no training, and works for what nobo
 import numpy as np
 import tensorflow as tf
 
+from tfrs_shop.table_rows import table_rows
+
 # Events with a product whose texts are looked at, the newest.
 EVENTS = 8
 # Numbers of a text's vector that are kept: the directions in which the catalogue's texts differ most.
@@ -49,15 +51,15 @@ class Likeness(tf.Module):
             products: ``[batch, products]`` int32.
             history: ``[batch, events]`` int32, oldest first, left-padded with 0.
         """
-        return tf.einsum("bpd,bed->bpe", tf.gather(self.vectors, products), self._newest(history))
+        return tf.einsum("bpd,bed->bpe", table_rows(self.vectors, products), self._newest(history))
 
     def of(self, products: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, products]`` float32: the largest of `each`, 0 at least."""
         return tf.maximum(tf.reduce_max(self.each(products, history), 2), 0.0)
 
-    def of_all(self, history: tf.Tensor, rows: tf.Tensor | None = None) -> tf.Tensor:
-        """Return ``[batch, rows]`` float32, as `of` does, of ``rows`` ``[rows]`` int32 of the vectors, or of all."""
-        vectors = tf.convert_to_tensor(self.vectors) if rows is None else tf.gather(self.vectors, rows)
+    def of_all(self, history: tf.Tensor, some: tf.Variable | None = None) -> tf.Tensor:
+        """Return ``[batch, rows]`` float32, as `of` does, of ``some`` of the vectors ``[rows, width]``, or of all."""
+        vectors = tf.convert_to_tensor(self.vectors if some is None else some)
         newest = self._newest(history)
         found = tf.zeros([tf.shape(history)[0], tf.shape(vectors)[0]])
         # One event after the other: all at once would be the catalogue's size times that of the history.
@@ -68,4 +70,4 @@ class Likeness(tf.Module):
     def _newest(self, history: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, EVENTS, width]``: the vectors of the newest products; zeros for none."""
         newest = tf.pad(history, [[0, 0], [EVENTS, 0]])[:, -EVENTS:]
-        return tf.gather(self.vectors, newest)
+        return table_rows(self.vectors, newest)

@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from tfrs_shop.table_rows import table_rows
+
 Storage = Literal["float32", "bfloat16", "int8"]
 STORAGES: tuple[Storage, ...] = ("float32", "bfloat16", "int8")
 # A search scores at least so many vectors: fewer save no time, and a few queries say little of how many are needed.
@@ -79,7 +81,7 @@ class PartitionedIndex(tf.Module):
 
             def of(variable: tf.Variable) -> tf.Tensor:
                 """Return what the searched blocks have in `variable`, ``[blocks * block, ...]``."""
-                taken = tf.convert_to_tensor(variable) if nearest is None else tf.gather(variable, nearest)
+                taken = tf.convert_to_tensor(variable) if nearest is None else table_rows(variable, nearest)
                 return tf.reshape(taken, [-1, *variable.shape[2:]])
 
             rows = of(self.rows)

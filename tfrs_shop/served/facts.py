@@ -12,6 +12,7 @@ from tfrs_shop.served.random_walk import uniform
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import traced
 from tfrs_shop.served.user_profile import NO_PRICE
+from tfrs_shop.table_rows import table_rows
 
 # Users of an answer, and users that are ever named: a page needs a few, and nobody shall read the shop's whole list.
 EXAMPLES, NAMED = 12, 100
@@ -64,7 +65,7 @@ class Facts(tf.Module):
             product is unknown; ``price`` ``[batch]`` float32, -1 where none is known.
         """
         shop, product = self.shop, self.shop.products_of(product_id)
-        price = tf.gather(shop.filter.price, product)
+        price = table_rows(shop.filter.price, product)
         return {
             "title": tf.gather(shop.titles, product),
             "category": tf.gather(shop.categories.names, tf.gather(shop.categories.number, product)),

@@ -10,6 +10,7 @@ from tfrs_shop.lexicon import Lexicon
 from tfrs_shop.model.search_tower import Bags
 from tfrs_shop.served.lookup import Lists
 from tfrs_shop.served.query_forms import joined_neighbors, query_forms
+from tfrs_shop.table_rows import table_rows
 
 # A term's share of a product's score cannot be more than this times its idf: k1 + 1.
 MOST_WEIGHT = 2.2
@@ -81,12 +82,12 @@ class ServedLexicon(tf.Module):
         terms = words.with_values(self._terms(words.values))
         rows = tf.cast(words.value_rowids(), tf.int32)
         # A word that no product has could have been the rarest.
-        idf = tf.where(terms.values > 0, tf.gather(self.idf, terms.values), self.most_idf)
+        idf = tf.where(terms.values > 0, table_rows(self.idf, terms.values), self.most_idf)
         pairs = joined_neighbors(words)
         # Of two words that are known the one word would only count again what they count.
         part_unknown = ((terms[:, :-1] == 0) | (terms[:, 1:] == 0)).values
         pair_forms = tf.where(part_unknown, self.table.lookup(pairs.values), 0)
-        pair_terms = pairs.with_values(tf.gather(self.term_of_form, tf.cast(pair_forms, tf.int32)))
+        pair_terms = pairs.with_values(table_rows(self.term_of_form, tf.cast(pair_forms, tf.int32)))
         unknown = tf.ragged.boolean_mask(words, terms == 0)[:, :MOST_UNKNOWN]
         near_terms, near_weights = self._nearest(unknown.values)
         near_rows = tf.repeat(tf.cast(unknown.value_rowids(), tf.int32), tf.shape(near_terms)[1])
@@ -110,7 +111,7 @@ class ServedLexicon(tf.Module):
 
     def bags(self, query: "QueryTerms") -> Bags:
         """Return what the search tower reads of queries."""
-        weights = query.weights * tf.gather(self.idf, query.terms)
+        weights = query.weights * table_rows(self.idf, query.terms)
         return Bags(query.terms, query.rows, weights, tf.shape(query.most)[0])
 
     def word_weights(self, query: "QueryTerms", words: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -126,11 +127,11 @@ class ServedLexicon(tf.Module):
         terms = tf.shape(self.idf)[0]
         batch = tf.shape(query.most)[0]
         # An unknown word of a query has the term 0, as has a word of the text that is none.
-        weights = tf.where(query.terms > 0, query.weights * tf.gather(self.idf, query.terms), 0.0)
+        weights = tf.where(query.terms > 0, query.weights * table_rows(self.idf, query.terms), 0.0)
         asked = tf.maximum(tf.math.unsorted_segment_max(weights, query.rows * terms + query.terms, batch * terms), 0.0)
         forms = query_forms(words)
         pairs = joined_neighbors(forms)
-        joined = tf.gather(self.term_of_form, tf.cast(self.table.lookup(pairs.values), tf.int32))
+        joined = table_rows(self.term_of_form, tf.cast(self.table.lookup(pairs.values), tf.int32))
         found = tf.concat([forms.with_values(self._terms(forms.values)), pairs.with_values(joined)], 1).to_tensor(0)
         best: tf.Tensor = tf.reduce_max(tf.gather(asked, rows[:, None] * terms + found), 1)
         # Of no columns the most is the least number there is.
@@ -144,15 +145,15 @@ class ServedLexicon(tf.Module):
             with_ending = tf.strings.regex_full_match(words, rf"\pL{{3,}}{ending}")
             changed = tf.strings.regex_replace(words, f"{ending}$", other, replace_global=False)
             form = tf.where((form == 0) & with_ending, self.table.lookup(changed), form)
-        return tf.gather(self.term_of_form, tf.cast(form, tf.int32))
+        return table_rows(self.term_of_form, tf.cast(form, tf.int32))
 
     def _sum(self, batch: tf.Tensor, rows: tf.Tensor, terms: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, products + 1]``: the weighted sum of the postings of ``terms`` ``[terms]`` in each row."""
-        first, last = tf.gather(self.starts, terms), tf.gather(self.starts, terms + 1)
+        first, last = table_rows(self.starts, terms), table_rows(self.starts, terms + 1)
         places = tf.ragged.range(first, last)
-        product = tf.gather(self.posting_products, places.values)
+        product = table_rows(self.posting_products, places.values)
         of_term = places.value_rowids()
-        added = tf.gather(self.posting_weights, places.values) * tf.gather(weights, of_term)
+        added = table_rows(self.posting_weights, places.values) * tf.gather(weights, of_term)
         width = self.products + 1
         flat = tf.gather(rows, of_term) * width + product
         return tf.reshape(tf.math.unsorted_segment_sum(added, flat, batch * width), [batch, width])
@@ -174,7 +175,7 @@ class ServedLexicon(tf.Module):
         dice = 2.0 * common / (tf.cast(tf.size(grams), tf.float32) + self.grams_of_form)
         most = min(COMPARED, self.term_of_form.shape[0])
         forms = tf.math.top_k(dice, most).indices
-        others = tf.strings.unicode_split(tf.gather(self.forms, forms), "UTF-8")
+        others = tf.strings.unicode_split(table_rows(self.forms, forms), "UTF-8")
         distance = tf.edit_distance(
             tf.RaggedTensor.from_row_lengths(tf.tile(letters, [most]), tf.fill([most], length)).to_sparse(),
             others.to_sparse(),
@@ -186,13 +187,13 @@ class ServedLexicon(tf.Module):
         fits = (distance <= allowed) & (forms > 0)
         least = tf.reduce_min(tf.where(fits, distance, 99.0))
         # Of equally near words the commoner ones.
-        rank = tf.where(fits & (distance <= least), tf.math.log1p(tf.gather(self.count, forms)), -1.0)
+        rank = tf.where(fits & (distance <= least), tf.math.log1p(table_rows(self.count, forms)), -1.0)
         # A tiny catalogue may not have three.
         rank, forms = tf.pad(rank, [[0, 3]], constant_values=-1.0), tf.pad(forms, [[0, 3]])
         best, order = tf.math.top_k(rank, 3)
         chosen = best > 0
         share = tf.math.divide_no_nan(best, tf.reduce_max(best)) * CORRECTED * tf.cast(chosen, tf.float32)
-        return tf.where(chosen, tf.gather(self.term_of_form, tf.gather(forms, order)), 0), share
+        return tf.where(chosen, table_rows(self.term_of_form, tf.gather(forms, order)), 0), share
 
 
 def _grams(form: str) -> set[str]:

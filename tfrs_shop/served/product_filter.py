@@ -9,6 +9,7 @@ from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.dataset import lookup_table
 from tfrs_shop.schema import CATEGORY_SEPARATOR, category_prefixes
 from tfrs_shop.served.lookup import is_in
+from tfrs_shop.table_rows import table_rows
 
 ANY, UNKNOWN = 0, -1
 
@@ -69,11 +70,11 @@ class ProductFilter(tf.Module):
 
     def allowed(self, limits: Limits, products: tf.Tensor) -> tf.Tensor:
         """Say of ``products`` ``[batch, products]`` int32 whether they may be answered; product 0 never may."""
-        in_category = tf.gather(self.categories, products) == limits.category[:, None, None]
+        in_category = table_rows(self.categories, products) == limits.category[:, None, None]
         return (
             self.on_sale(limits.now, products)
             & (tf.reduce_any(in_category, 2) | (limits.category == ANY)[:, None])
-            & self._in_price(limits, tf.gather(self.price, products))
+            & self._in_price(limits, table_rows(self.price, products))
             & ~is_in(products, limits.excluded)
         )
 
@@ -95,7 +96,7 @@ class ProductFilter(tf.Module):
 
     def on_sale(self, now: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
         """Say of ``products`` ``[batch, products]`` whether they are on sale at ``now`` ``[batch]``."""
-        start, end = tf.gather(self.on_sale_from, products), tf.gather(self.on_sale_to, products)
+        start, end = table_rows(self.on_sale_from, products), table_rows(self.on_sale_to, products)
         return _within(start, end, now) & (products > 0)
 
     def _in_price(self, limits: Limits, price: tf.Tensor) -> tf.Tensor:

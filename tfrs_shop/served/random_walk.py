@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from tfrs_shop.edges import EdgeScorer
 from tfrs_shop.served.lookup import is_in
+from tfrs_shop.table_rows import table_rows
 
 WALKS, STEPS = 32, 3
 
@@ -45,12 +46,12 @@ class RandomWalk(tf.Module):
 
     def _next(self, products: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
         """Return of each of ``products`` a neighbour, drawn by the edges' weights; 0 where no edge leaves."""
-        first, last = tf.gather(self.transitions.starts, products), tf.gather(self.transitions.starts, products + 1)
-        below, above = tf.gather(self.total, first), tf.gather(self.total, last)
+        first, last = table_rows(self.transitions.starts, products), table_rows(self.transitions.starts, products + 1)
+        below, above = table_rows(self.total, first), table_rows(self.total, last)
         wanted = below + tf.cast(uniform, tf.float64) * (above - below)
         edge = tf.searchsorted(self.total, tf.reshape(wanted, [-1]), side="right", out_type=tf.int64) - 1
         edge = tf.clip_by_value(tf.reshape(edge, tf.shape(products)), first, tf.maximum(last - 1, first))
-        return tf.where(last > first, tf.gather(self.transitions.neighbor, edge), 0)
+        return tf.where(last > first, table_rows(self.transitions.neighbor, edge), 0)
 
 
 def uniform(seed: tf.Tensor, numbers: int) -> tf.Tensor:

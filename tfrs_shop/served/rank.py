@@ -9,6 +9,7 @@ from tfrs_shop.served.product_filter import clock
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import traced
+from tfrs_shop.table_rows import table_rows
 
 
 class Rank(tf.Module):
@@ -43,7 +44,7 @@ class Rank(tf.Module):
         shape = tf.shape(products)
         queries = tf.repeat(query, shape[1], axis=0)
         logits = shop.layers.ranking_head(
-            queries, tf.reshape(tf.gather(shop.vectors, products), [shape[0] * shape[1], -1])
+            queries, tf.reshape(table_rows(shop.vectors, products), [shape[0] * shape[1], -1])
         )
         chance = tf.reshape(tf.reduce_max(tf.sigmoid(logits), 1), shape)
         scores, order = tf.math.top_k(tf.where(on_sale, chance, 0.0), k=shape[1])

@@ -20,6 +20,7 @@ from tfrs_shop.served.question import LISTS, NUMBERS, STRINGS, Requests, Samples
 from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import Plain, traced
+from tfrs_shop.table_rows import table_rows
 
 # Candidates that a list is made of; at least k.
 POOL = 200
@@ -183,7 +184,7 @@ class RecommendDiverse(tf.Module):
         """
         texts = self.shop.product_parts.features["text_vector"]
         if not texts.shape[1]:
-            return tf.math.l2_normalize(tf.gather(self.shop.vectors, products), 2)
+            return tf.math.l2_normalize(table_rows(self.shop.vectors, products), 2)
         own = tf.gather(texts, products)
         known = tf.reduce_any(own != 0.0, 2, keepdims=True)
         return tf.math.l2_normalize(tf.where(known, own, self.shop.layers.query_tower.text_mean), 2)

@@ -16,6 +16,7 @@ from tfrs_shop.served.product_filter import Limits
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import Plain, traced
+from tfrs_shop.table_rows import table_rows
 
 
 class RecommendExplained(tf.Module):
@@ -85,7 +86,7 @@ class RecommendExplained(tf.Module):
     def _added(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Return how much of the log of each product's chance an event adds, ``[batch, k, events]``, and habits do."""
         shop = self.shop
-        vectors, length = tf.gather(shop.vectors, products), tf.shape(rows["history_product"])[1]
+        vectors, length = table_rows(shop.vectors, products), tf.shape(rows["history_product"])[1]
         query = shop.query(rows)
         scores = tf.einsum("bd,bkd->bk", query, vectors) / shop.retrieval.temperature
         rest = tf.reshape(shop.query(without_each(rows)), [-1, length, tf.shape(query)[1]])

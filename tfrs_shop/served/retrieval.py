@@ -18,6 +18,7 @@ from tfrs_shop.model.repeats import added_at, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.lookup import is_in
 from tfrs_shop.served.product_filter import Limits, ProductFilter
+from tfrs_shop.table_rows import table_rows
 
 # The index is asked for so many more than k: for what will be left out.
 LEAST_RESERVE, MOST_RESERVE = 200, 500
@@ -54,8 +55,15 @@ class Retrieval(tf.Module):
         settings = model.config.transitions
         self.transitions = EdgeScorer(data.transitions, settings.events, settings.decay)
         self.products = size
-        # All products, up to a number that is scored in no time; of more a sample stands for the rest.
-        self.sample = None if size <= CHANCE_SAMPLE else tf.constant(_spread_sample(size, CHANCE_SAMPLE), tf.int32)
+        # All products, up to a number that is scored in no time; of more a sample stands for the rest. Its vectors are
+        # kept: to gather them takes longer than to score them.
+        self.sample_vectors = self.sample_likeness = None
+        if size > CHANCE_SAMPLE:
+            sample = _spread_sample(size, CHANCE_SAMPLE)
+            self.sample_vectors = tf.Variable(vectors[sample], trainable=False, name="sample_vectors")
+            if self.likeness is not None:
+                alike = self.likeness.vectors.numpy()[sample]
+                self.sample_likeness = tf.Variable(alike, trainable=False, name="sample_likeness")
         counts = data.catalogue.train_count.astype(np.float64)
         popular = np.argsort(-counts[1:], kind="stable") + 1
         self.share = tf.Variable(counts / max(counts.sum(), 1.0), trainable=False, dtype=tf.float32)
@@ -149,7 +157,7 @@ class Retrieval(tf.Module):
         """
         more = tf.shape(found)[1] - self.most
         found = tf.where(known[:, None], found, tf.pad(self.popular, [[0, more]]))
-        scores = tf.where(known[:, None], scores, tf.gather(self.share, found))
+        scores = tf.where(known[:, None], scores, table_rows(self.share, found))
         allowed = self.filter.allowed(limits, found)
         scores = tf.where(allowed, scores, _OUT)
         # A chance is no more than 1.
@@ -216,7 +224,7 @@ class Retrieval(tf.Module):
 
     def logits(self, query: tf.Tensor, products: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, products]`` float32: the logits of the softmax, without what is added for repeats."""
-        logits = tf.einsum("bd,bnd->bn", query, tf.gather(self.vectors, products)) / self.temperature
+        logits = tf.einsum("bd,bnd->bn", query, table_rows(self.vectors, products)) / self.temperature
         if self.likeness is not None:
             logits += self.likeness_weight * self.likeness.of(products, history)
         return logits
@@ -227,15 +235,14 @@ class Retrieval(tf.Module):
         The nearest products, ``found``, are summed, and for the others, which the index does not score, the sample
         stands. ``logits`` are those of the nearest by their vectors alone.
         """
-        # Without a sample nothing is gathered: a copy of all vectors costs more than their products.
-        vectors = tf.convert_to_tensor(self.vectors) if self.sample is None else tf.gather(self.vectors, self.sample)
+        vectors = self.vectors if self.sample_vectors is None else self.sample_vectors
         others = tf.matmul(query, vectors, transpose_b=True) / self.temperature
         # The product at the edge must not be counted twice where two ways to multiply round differently.
         is_near = others >= logits[:, -1:] - 1e-4
         if self.likeness is not None:
             logits += self.likeness_weight * self.likeness.of(found, history)
-            others += self.likeness_weight * self.likeness.of_all(history, self.sample)
-        if self.sample is None:
+            others += self.likeness_weight * self.likeness.of_all(history, self.sample_likeness)
+        if self.sample_vectors is None:
             others, is_near = others[:, 1:], is_near[:, 1:]
         count = tf.reduce_sum(tf.cast(~is_near, tf.float32), 1, keepdims=True)
         rest = tf.reduce_logsumexp(tf.where(is_near, -1e9, others), 1, keepdims=True)

@@ -12,6 +12,7 @@ from tfrs_shop.served.retrieval import MOST_BIAS, added
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.text_search import TextSearch
 from tfrs_shop.served.tracing import Plain, traced
+from tfrs_shop.table_rows import table_rows
 
 # Products that a history may put into another order, and what one standard deviation of the model's opinion adds, or
 # one unit of the log odds that a product of the history comes again.
@@ -74,7 +75,7 @@ class Search(tf.Module):
         rows, _, _ = shop.fresh(history_product_id, history_event_type)
         most = min(shop.retrieval.products, max(shop.retrieval.k, REORDERED))
         scores, products = self._best(query, self.text.terms(query), most)
-        logits = tf.einsum("bd,bnd->bn", shop.query(rows), tf.gather(shop.vectors, products))
+        logits = tf.einsum("bd,bnd->bn", shop.query(rows), table_rows(shop.vectors, products))
         found = tf.cast(products > 0, tf.float32)
         count = tf.maximum(tf.reduce_sum(found, 1, keepdims=True), 1.0)
         centred = (logits - tf.reduce_sum(logits * found, 1, keepdims=True) / count) * found

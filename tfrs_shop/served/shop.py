@@ -23,6 +23,7 @@ from tfrs_shop.served.retrieval import Retrieval
 from tfrs_shop.served.stored_users import StoredUsers, bought_types
 from tfrs_shop.served.text_search import TextSearch, text_encoder
 from tfrs_shop.served.tracing import Plain
+from tfrs_shop.table_rows import table_rows
 
 Answer = dict[str, tf.Tensor]
 
@@ -182,7 +183,7 @@ class ServedShop(tf.Module):
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
         inputs = {
-            "product_vectors": tf.gather(self.vectors, history) * known,
+            "product_vectors": table_rows(self.vectors, history) * known,
             "event_type": rows["history_event_type"],
             "query_vectors": tf.gather(self.query_vectors, rows["history_query"]),
             "profile": rows["profile"],
@@ -201,9 +202,9 @@ class ServedShop(tf.Module):
         """Return the ratings ``[batch, products]`` float32 that are expected of users for ``products``."""
         history = rows["history_product"]
         known = tf.cast(history > 0, tf.float32)[..., None]
-        past = {"index": tf.gather(self.id_rows, history), "vector": tf.gather(self.vectors, history) * known}
+        past = {"index": tf.gather(self.id_rows, history), "vector": table_rows(self.vectors, history) * known}
         past["rating"] = rows["history_rating"]
-        asked = {"index": tf.gather(self.id_rows, products), "vector": tf.gather(self.vectors, products)}
+        asked = {"index": tf.gather(self.id_rows, products), "vector": table_rows(self.vectors, products)}
         assert self.layers.rating_head is not None
         return self.layers.rating_head(asked, past)
 

@@ -8,6 +8,7 @@ from tfrs_shop.served.lookup import named
 from tfrs_shop.served.question import STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import traced
+from tfrs_shop.table_rows import table_rows
 
 
 class Similar(tf.Module):
@@ -30,6 +31,6 @@ class Similar(tf.Module):
     def similar(self, product_id: tf.Tensor) -> Answer:
         """Answer with the products nearest to ``product_id`` ``[batch]``; an unknown one gets what is popular."""
         product = self.shop.products_of(product_id)
-        query = tf.math.l2_normalize(tf.gather(self.shop.vectors, product), 1)
+        query = tf.math.l2_normalize(table_rows(self.shop.vectors, product), 1)
         limits = self.shop.filter.no_limits(tf.shape(product)[0], product[:, None])
         return self.shop.answer(*self.shop.retrieval.similar(query, product > 0, limits))

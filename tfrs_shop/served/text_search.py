@@ -14,6 +14,7 @@ from tfrs_shop.model.search_tower import SearchTower, SearchWeights, product_ter
 from tfrs_shop.served.lexicon import QueryTerms, ServedLexicon
 from tfrs_shop.served.query_forms import cleaned
 from tfrs_shop.served.tracing import Plain
+from tfrs_shop.table_rows import table_rows
 
 # Of the cosine of meaning, beside a lexical score whose most is about 1.
 VECTOR_WEIGHT = 1.5
@@ -110,7 +111,7 @@ class TextSearch(tf.Module):
         scores = lexical + self._first_look(vector)
         count = min(self.products, max(most, CANDIDATES))
         scores, products = tf.math.top_k(tf.where(allowed & asked[:, None], scores, OUT), count)
-        vectors = tf.gather(self.vectors, products)
+        vectors = table_rows(self.vectors, products)
         lexical = tf.gather(lexical, products, batch_dims=1)
         if self.projection is not None:
             exact = lexical + tf.einsum("bd,bnd->bn", vector, vectors)
@@ -137,8 +138,8 @@ class TextSearch(tf.Module):
         return TASTE * self.tower_weight * tf.einsum("bd,bnd->bn", shown, self._difference(products))
 
     def _difference(self, products: tf.Tensor) -> tf.Tensor:
-        vectors = tf.gather(self.vectors, products)[..., self.text_width :]
-        typical = tf.gather(self.typical, tf.gather(self.leaf, products))
+        vectors = table_rows(self.vectors, products)[..., self.text_width :]
+        typical = table_rows(self.typical, table_rows(self.leaf, products))
         return tf.where(products[..., None] > 0, tf.math.l2_normalize(vectors - typical, -1), 0.0)
 
     def _prior(self, text: tf.Tensor) -> tf.Tensor:

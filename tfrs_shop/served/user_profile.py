@@ -10,6 +10,7 @@ from tfrs_shop.served.product_groups import ProductGroups
 from tfrs_shop.served.question import LISTS, STRINGS, Requests, Samples
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import Plain, traced
+from tfrs_shop.table_rows import table_rows
 
 # Categories and brands that are named.
 MOST = 5
@@ -69,7 +70,7 @@ class UserProfile(tf.Module):
         weight = tf.where(kinds > 0, DECAY**age, 0.0)
         category, category_weight = heaviest(self.shop.categories, products, weight)
         brand, brand_weight = heaviest(self.shop.brands, products, weight)
-        low, median, high = price_band(tf.gather(self.shop.filter.price, products), weight)
+        low, median, high = price_band(table_rows(self.shop.filter.price, products), weight)
         types = self.shop.event_type_names
         of_type = tf.cast(kinds[:, :, None] == tf.range(1, tf.size(types) + 1), tf.float32)
         count = tf.cast(tf.reduce_sum(of_type, 1), tf.int32)
