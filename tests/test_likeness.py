@@ -14,6 +14,7 @@ from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.run import build
 from tfrs_shop.served.explain import Explain
 from tfrs_shop.served.recommend import Recommend
+from tfrs_shop.served.retrieval import CHANCE_SAMPLE
 from tfrs_shop.served.shop import ServedShop
 
 
@@ -74,7 +75,11 @@ def test_chances_are_moved_by_it(model, worded_data) -> None:
         model.likeness_weight = weight
 
 
-def test_what_is_served_is_what_was_evaluated_and_explained(model, worded_data, tmp_path) -> None:
+@pytest.mark.parametrize("sample", [CHANCE_SAMPLE, 40])
+def test_what_is_served_is_what_was_evaluated_and_explained(
+    sample: int, model, worded_data, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr("tfrs_shop.served.retrieval.CHANCE_SAMPLE", sample)
     assets = {"products": tmp_path / "products", "users": tmp_path / "users"}
     assets["products"].write_bytes(b"\n".join(worded_data.values["product_id"]) + b"\n")
     assets["users"].write_bytes(b"\n".join(worded_data.users()["user_id"]) + b"\n")
