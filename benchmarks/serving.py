@@ -41,6 +41,7 @@ def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int, fuzze
         batching = Path(name) / "batching.config"
         batching.write_text(BATCHING.format(threads=os.cpu_count() or 1))
         server = ServerProcess(base, "--enable_batching", f"--batching_parameters_file={batching}")
+        ready = {"seconds": server.ready_seconds, "memory_mb": server.memory_mb()}
         try:
             served = {
                 questions.signature: {protocol: _loads(server, questions, protocol, seconds) for protocol in PROTOCOLS}
@@ -56,6 +57,7 @@ def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int, fuzze
     return {
         "bundle": str(bundle),
         "machine": {"before": before, "after": machine()},
+        "ready": ready,
         "in_process": direct,
         "served": served,
         "fuzz": strange,
@@ -117,7 +119,11 @@ def bars(results: dict[str, Any]) -> Iterator[tuple[str, str, bool]]:
 
 def table(results: dict[str, Any]) -> str:
     """The measurements and the bars as text."""
-    lines = [f"{'':<44} {'clients':>7} {'rows/s':>8} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}"]
+    ready = results["ready"]
+    lines = [
+        f"ready {ready['seconds']:.0f} s after the start, with {ready['memory_mb']:,.0f} MB",
+        f"{'':<44} {'clients':>7} {'rows/s':>8} {'p50 ms':>8} {'p95 ms':>8} {'p99 ms':>8}",
+    ]
 
     def line(name: str, clients: str, row: dict[str, float], rate: float) -> str:
         return f"{name:<44} {clients:>7} {rate:>8.0f} {row['p50_ms']:>8.2f} {row['p95_ms']:>8.2f} {row['p99_ms']:>8.2f}"

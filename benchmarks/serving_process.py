@@ -33,12 +33,14 @@ class ServerProcess:
             "--max_num_load_retries=0",
             *flags,
         ]
+        start = time.perf_counter()
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         self._ready = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
         if not self._ready.wait(READY_SECONDS) or self._process.poll() is not None:
             self.kill()
             raise RuntimeError(f"The server did not get ready: {' '.join(command)}")
+        self.ready_seconds = time.perf_counter() - start
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -1,7 +1,10 @@
-"""One small simulated shop for all tests: preprocessed, trained and exported once a session."""
+"""One small simulated shop for all tests: preprocessed, trained and exported once a session, whoever needs it first."""
 
+import contextlib
 import dataclasses
+import fcntl
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,14 +37,29 @@ class Shop:
 
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory that the workers of a session have in common."""
+    own = tmp_path_factory.getbasetemp()
+    path = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@contextlib.contextmanager
+def first_alone(directory: Path) -> Iterator[bool]:
+    """Enter with True for whoever makes `directory`, and with False, when it is made, for all others."""
+    with directory.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield not directory.exists()
+
+
+@pytest.fixture(scope="session")
+def shop(shared: Path) -> Shop:
     """A simulated shop of 120 users and 200 products, preprocessed without text vectors."""
     from pipelines.preprocess import run
     from tfrs_shop.sources.simulator import simulate_shop
 
-    base = tmp_path_factory.mktemp("shop")
-    simulate_shop(base / "raw", users=120, products=200, days=30, seed=3)
-    raw = base / "raw"
+    raw, data = shared / "raw", shared / "data"
     files = [
         "--events",
         f"{raw}/events.csv.gz",
@@ -50,8 +68,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
         "--users",
         f"{raw}/users.csv.gz",
     ]
-    run([*files, "--output", str(base / "data"), "--text_encoder", "none", "--shards", "2"], quiet)
-    return Shop(raw, base / "data")
+    with first_alone(data) as first:
+        if first:
+            simulate_shop(raw, users=120, products=200, days=30, seed=3)
+            run([*files, "--output", str(data), "--text_encoder", "none", "--shards", "2"], quiet)
+    return Shop(raw, data)
 
 
 @pytest.fixture(scope="session")
@@ -66,12 +87,14 @@ def small_config():
 
 
 @pytest.fixture(scope="session")
-def run(shop: Shop, small_config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(shop: Shop, small_config, shared: Path) -> Path:
     """A finished run on the small shop."""
     from tfrs_shop.training import train
 
-    output = tmp_path_factory.mktemp("runs") / "run"
-    train(shop.data, output, small_config, quiet)
+    output = shared / "run"
+    with first_alone(output) as first:
+        if first:
+            train(shop.data, output, small_config, quiet)
     return output
 
 
@@ -85,12 +108,17 @@ def trained(run: Path):
 
 
 @pytest.fixture(scope="session")
-def bundle(trained, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(trained, shared: Path) -> Path:
     """An exported version of the small shop, exact index, 5 products an answer."""
     from tfrs_shop.export import Serving, export
 
     model, data = trained
-    return export(model, data, tmp_path_factory.mktemp("models") / "shop", "brute_force", Serving(5, "bought"), quiet)
+    models = shared / "models" / "shop"
+    models.parent.mkdir(exist_ok=True)
+    with first_alone(models) as first:
+        if first:
+            export(model, data, models, "brute_force", Serving(5, "bought"), quiet)
+    return models / "1"
 
 
 @pytest.fixture(scope="session")

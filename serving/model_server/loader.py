@@ -51,6 +51,7 @@ def load_version(
             "The version directory is not complete: assets.extra/files.json, which other versions have, is missing",
         )
     servable, start = None, time.perf_counter()
+    logger.info("Loading version %d of %s from %s", version, name, path)
     try:
         _register_ops(path)
         servable = open_saved_model(name, version, path, options.session_config, list(options.tags))

@@ -1,6 +1,7 @@
 """The requests that a bundle carries: warm-up before traffic, and golden requests whose answers must match."""
 
 import itertools
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,13 @@ from serving.model_server.tensor_protos import from_proto
 if TYPE_CHECKING:
     from serving.model_server.json_values import Array
 
+logger = logging.getLogger(__name__)
+
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 GOLDEN_FILE = "assets.extra/golden_requests"
 MAX_WARMUP_RECORDS = 1000
+# So that whoever waits sees that it goes on.
+PROGRESS_SECONDS = 5.0
 RELATIVE_TOLERANCE = 1e-3
 ABSOLUTE_TOLERANCE = 1e-4
 
@@ -45,8 +50,12 @@ def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1, threads:
         if len(logs) > MAX_WARMUP_RECORDS:
             raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
         with ThreadPoolExecutor(threads, thread_name_prefix="warm-up") as pool:
+            told = time.monotonic()
             for _ in pool.map(replay_all, logs):
                 count += 1
+                if time.monotonic() - told >= PROGRESS_SECONDS:
+                    told = time.monotonic()
+                    logger.info("Warm-up of version %d: %d of %d requests", servable.version, count, len(logs))
     except ServingError as error:
         status = error.code.name
         raise
