@@ -105,6 +105,7 @@ def bench(
         result["seeds"][str(seed)] = given.train(f"seed{seed}", {"training": {"seed": seed}})
         save()
     result["mean"] = {kind: _mean([found[kind] for found in result["seeds"].values()]) for kind in ("mixed", "alone")}
+    save()
     first = f"seed{seeds[0]}"
     if "compared" not in result:
         _compare(given, result, seeds, index)
