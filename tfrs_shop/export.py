@@ -6,12 +6,11 @@ was made from), and ``files.json`` (every file with its size and sha256), so tha
 incomplete.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +95,7 @@ def export(
         extra.mkdir()
         write_source(extra, model, data)
         say("Asking the bundle its warm-up and golden requests.")
-        with _without_graph_optimizer():
-            _write_requests(extra, questions, signatures, data.catalogue, user_ids)
+        _write_requests(extra, questions, signatures, data.catalogue, user_ids)
         about = {
             "format": "tfrs_shop bundle",
             "version": BUNDLE_VERSION,
@@ -173,17 +171,6 @@ def write_file_list(directory: Path) -> None:
         if path.is_file()
     }
     (directory / EXTRA / "files.json").write_text(json.dumps({"files": files}, indent=2) + "\n", encoding="utf-8")
-
-
-@contextlib.contextmanager
-def _without_graph_optimizer() -> Iterator[None]:
-    """Call functions as they are: of each that is called but once, optimizing takes longer than all calls."""
-    before = tf.config.optimizer.get_experimental_options()
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-    try:
-        yield
-    finally:
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False, **before})
 
 
 def _write_requests(
