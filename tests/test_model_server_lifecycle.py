@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from google.protobuf import json_format
 from tensorflow_serving.apis import prediction_log_pb2
 from test_model_server_support import Client, manager_for, save_half_plus_two
@@ -221,6 +222,48 @@ def _fail():
 
 
 # What a bundle carries.
+
+
+def save_ranking(base):
+    """Five products for each row of x, of which the second to the fourth tie but for rounding."""
+    module = tf.Module()
+    ranked = {
+        "product_id": tf.constant([[b"a", b"b", b"c", b"d", b"e"]]),
+        "title": tf.constant([[b"A", b"B", b"C", b"D", b"E"]]),
+        "score": tf.constant([[0.5, 0.3000001, 0.3, 0.2999999, 0.1]]),
+    }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def compute(x):
+        return {name: tf.tile(value, [tf.size(x), 1]) for name, value in ranked.items()}
+
+    module.compute = compute
+    tf.saved_model.save(module, str(base / "1"), signatures={"serving_default": compute})
+    return base / "1"
+
+
+@pytest.mark.parametrize(
+    ("recorded", "why"),
+    [
+        ("abcde", ""),
+        ("adbce", ""),
+        ("acbde", ""),
+        ("bacde", "The answer to golden request 0 differs: value 0 of product_id is b'a' instead of b'b'"),
+        ("abced", "The answer to golden request 0 differs: value 3 of product_id is b'd' instead of b'e'"),
+        ("abbde", "The answer to golden request 0 differs: value 2 of product_id is b'c' instead of b'b'"),
+    ],
+)
+def test_products_that_tie_may_change_places_in_a_golden_answer(tmp_path, recorded, why):
+    log = prediction_log_pb2.PredictionLog()
+    to_proto(np.float32([1.0]), log.predict_log.request.inputs["x"])
+    outputs = log.predict_log.response.outputs
+    to_proto(np.array([[letter.encode() for letter in recorded]], object), outputs["product_id"])
+    to_proto(np.array([[letter.upper().encode() for letter in recorded]], object), outputs["title"])
+    to_proto(np.float32([[0.5, 0.3, 0.3, 0.3, 0.1]]), outputs["score"])
+    path = save_ranking(tmp_path)
+    (path / "assets.extra").mkdir()
+    write_records(path / "assets.extra" / "golden_requests", [log.SerializeToString()])
+    assert error_of_version(tmp_path)[1] == why
 
 
 def list_files(path):

@@ -31,6 +31,10 @@ MAX_WARMUP_RECORDS = 1000
 PROGRESS_SECONDS = 5.0
 RELATIVE_TOLERANCE = 1e-3
 ABSOLUTE_TOLERANCE = 1e-4
+# Of a ranked answer. Products whose scores are relatively this near to each other may change places where another
+# processor rounds otherwise: exact copies in a catalogue do.
+SCORES, RANKED = "score", "product_id"
+TIE = 1e-5
 
 
 def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1, threads: int = 1) -> int:
@@ -124,12 +128,16 @@ def _logs(path: Path) -> Iterator[prediction_log_pb2.PredictionLog]:
 def _compare(answer: "dict[str, Array]", recorded: predict_pb2.PredictResponse, number: int) -> None:
     if set(answer) != set(recorded.outputs):
         raise _refused(number, f"it has the outputs {sorted(answer)} instead of {sorted(recorded.outputs)}")
+    wanted = {name: from_proto(recorded.outputs[name], name) for name in answer}
+    ties = _ties(wanted)
     for name in sorted(answer):
-        got, expected = answer[name], from_proto(recorded.outputs[name], name)
+        got, expected = answer[name], wanted[name]
         if got.dtype != expected.dtype or got.shape != expected.shape:
             raise _refused(
                 number, f"{name} is {got.dtype}{list(got.shape)} instead of {expected.dtype}{list(expected.shape)}"
             )
+        if ties is not None and got.shape[:2] == ties.shape:
+            got, expected = _by_ties(got, ties, answer[RANKED]), _by_ties(expected, ties, wanted[RANKED])
         if got.dtype.kind in "fc":
             if not np.isfinite(got).all():
                 raise _refused(number, f"{name} is not finite")
@@ -141,6 +149,29 @@ def _compare(answer: "dict[str, Array]", recorded: predict_pb2.PredictResponse, 
             raise _refused(
                 number, f"value {where} of {name} is {got.ravel()[where]!r} instead of {expected.ravel()[where]!r}"
             )
+
+
+def _ties(outputs: "dict[str, Array]") -> "Array | None":
+    """Number the places ``[rows, k]`` of a ranked answer, those that tie with the same number; None of another answer.
+
+    Places change within a tie alone; a product that ties with the last one and is not in the answer is not known here.
+    """
+    scores, ranked = outputs.get(SCORES), outputs.get(RANKED)
+    if scores is None or ranked is None or scores.dtype.kind != "f" or scores.ndim != 2 or ranked.shape != scores.shape:
+        return None
+    apart = np.abs(np.diff(scores, axis=1)) > TIE * np.abs(scores[:, :-1])
+    return np.pad(np.cumsum(apart, axis=1), [(0, 0), (1, 0)])
+
+
+def _by_ties(output: "Array", ties: "Array", ranked: "Array") -> "Array":
+    """Return an output ``[rows, k, ...]`` with the places of each tie in the order of what is ranked there."""
+    if ranked.shape != ties.shape:
+        return output
+    sorted_output = output.copy()
+    for row, (tie, names) in enumerate(zip(ties, ranked, strict=True)):
+        keys = list(zip(tie, names, strict=True))
+        sorted_output[row] = output[row][sorted(range(len(keys)), key=keys.__getitem__)]
+    return sorted_output
 
 
 def _refused(number: int, why: str) -> ServingError:
