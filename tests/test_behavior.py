@@ -226,11 +226,10 @@ def test_the_head_learns_what_surely_follows() -> None:
     assert (tf.sigmoid(said.purchase).numpy() > 0.5).tolist() == (own == 2).tolist()
 
 
-def test_the_served_answer_is_the_heads_and_an_unknown_user_gets_one(trained, bundle) -> None:
+def test_the_served_answer_is_the_heads_and_an_unknown_user_gets_one(trained, signatures) -> None:
     model, data = trained
-    loaded = tf.saved_model.load(str(bundle))
     user = data.users()["user_id"][0]
-    said = loaded.signatures["predict_behavior_for_user"](user_id=tf.constant([user, b"nobody"]))
+    said = signatures["predict_behavior_for_user"](user_id=tf.constant([user, b"nobody"]))
     # The head itself, on the user's stored history.
     behavior, history = last_behavior(model, model.product_vectors(), user_row(data, 0))
     chances = tf.nn.softmax(behavior.event_type).numpy()[0]

@@ -1,6 +1,7 @@
 """Small SavedModels and a server on free ports, shared by the tests of the model server; holds no tests itself."""
 
 import contextlib
+import functools
 import http.client
 import json
 import os
@@ -143,13 +144,14 @@ def save_slow(base: Path, *, seconds: float) -> Path:
 def manager_for(models: dict[str, Path], **loader_options: float) -> ModelManager:
     """A manager that has polled once and is polled by hand from then on."""
 
-    def load(name, version, path, **how):
-        return load_version(name, version, path, LoadOptions(), **how)
-
-    manager = ModelManager(Loader(load, **loader_options))
+    manager = ModelManager(Loader(functools.partial(load_version, options=LoadOptions()), **loader_options))
     manager.configure([ModelConfig(name, path) for name, path in models.items()])
     manager.poll()
     return manager
+
+
+ASK = "/v1/models/half:predict"
+ONE = {"instances": [1]}
 
 
 class Client:
@@ -250,3 +252,8 @@ def running_server(*flags: str, seconds: float = 60) -> Iterator[Server]:
         if server.process.poll() is None:
             server.process.kill()
         server.process.wait(10)
+
+
+def states(client: Client) -> dict[str, str]:
+    answer = client.get("/v1/models/half")[1]
+    return {entry["version"]: entry["state"] for entry in answer["model_version_status"]}

@@ -3,11 +3,12 @@
 import importlib
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 
@@ -53,8 +54,10 @@ def load_version(
     servable, start = None, time.perf_counter()
     logger.info("Loading version %d of %s from %s", version, name, path)
     try:
-        _register_ops(path)
-        servable = open_saved_model(name, version, path, options.session_config, list(options.tags))
+        meta_graphs = loader_impl.parse_saved_model(str(path)).meta_graphs
+        _register_ops(meta_graphs)
+        config = _session_config(options.session_config, meta_graphs)
+        servable = open_saved_model(name, version, path, config, list(options.tags))
         warmed = warm_up(servable, path, repeats=options.warm_up_repeats, threads=threads) if options.warm_up else 0
         golden = check_golden(servable, path)
     except Exception as error:
@@ -74,10 +77,27 @@ def load_version(
     return servable
 
 
-def _register_ops(path: Path) -> None:
+def _session_config(
+    given: config_pb2.ConfigProto, meta_graphs: Sequence[meta_graph_pb2.MetaGraphDef]
+) -> config_pb2.ConfigProto:
+    """Return `given`, for a model of TensorFlow 2 with the graph around its functions left as it is.
+
+    That graph has nothing to optimize, as each function is optimized when it is first called; but each signature's
+    first call would do it anew, and go through the functions of all signatures for it: half of a bundle's warm-up.
+    """
+    of_functions = all(meta_graph.HasField("object_graph_def") for meta_graph in meta_graphs)
+    if not of_functions or given.graph_options.HasField("rewrite_options"):
+        return given
+    config = config_pb2.ConfigProto()
+    config.CopyFrom(given)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return config
+
+
+def _register_ops(meta_graphs: Sequence[meta_graph_pb2.MetaGraphDef]) -> None:
     """Import what brings the ops that the graph needs and TensorFlow lacks; raise NOT_FOUND when they stay unknown."""
     needed = set()
-    for meta_graph in loader_impl.parse_saved_model(str(path)).meta_graphs:
+    for meta_graph in meta_graphs:
         needed |= {node.op for node in meta_graph.graph_def.node}
         functions = meta_graph.graph_def.library.function
         needed |= {node.op for function in functions for node in function.node_def}

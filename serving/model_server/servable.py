@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
-from tensorflow.python.saved_model import loader_impl
 
 from serving.model_server.json_values import Array
 from serving.model_server.status import Code, ServingError, from_exception, invalid
@@ -134,7 +133,7 @@ class Servable:
 def open_saved_model(name: str, version: int, path: Path, config: config_pb2.ConfigProto, tags: list[str]) -> Servable:
     """Load a SavedModel of TensorFlow 1 or 2 into a new session; variables and tables are ready when it returns."""
     graph = tf.Graph()
-    session = tf.compat.v1.Session(graph=graph, config=_for_functions(config) if _calls_functions(path) else config)
+    session = tf.compat.v1.Session(graph=graph, config=config)
     try:
         with graph.as_default():
             meta_graph = tf.compat.v1.saved_model.loader.load(session, tags, str(path))
@@ -142,25 +141,6 @@ def open_saved_model(name: str, version: int, path: Path, config: config_pb2.Con
         session.close()
         raise
     return Servable(name, version, session, meta_graph)
-
-
-def _calls_functions(path: Path) -> bool:
-    """Say whether the signatures are those of TensorFlow 2: calls of functions, in a graph of nothing else."""
-    return all(graph.HasField("object_graph_def") for graph in loader_impl.parse_saved_model(str(path)).meta_graphs)
-
-
-def _for_functions(config: config_pb2.ConfigProto) -> config_pb2.ConfigProto:
-    """Return `config` with the graph around the functions left as it is; each function is optimized when first called.
-
-    That graph has nothing to optimize, but each signature's first call would do it anew, and go through the functions
-    of all signatures for it: half of what a bundle's warm-up takes.
-    """
-    if config.graph_options.HasField("rewrite_options"):
-        return config
-    without = config_pb2.ConfigProto()
-    without.CopyFrom(config)
-    without.graph_options.rewrite_options.disable_meta_optimizer = True
-    return without
 
 
 def release_memory() -> None:

@@ -1,6 +1,7 @@
 """The whole server: models, REST and gRPC, from the first poll to the end of the drain."""
 
 import asyncio
+import functools
 import gc
 import logging
 import os
@@ -9,7 +10,6 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import grpc
 from tensorflow.core.protobuf import config_pb2
@@ -38,7 +38,6 @@ from serving.model_server.model_configs import ModelConfigs, single_model, watch
 from serving.model_server.request_log import RequestLog
 from serving.model_server.rest import Answer, RestApi
 from serving.model_server.routes import API_PREFIX
-from serving.model_server.servable import Servable
 from serving.model_server.status import ServingError
 from serving.model_server.storefront import Storefront
 from tfrs_shop.errors import UserError
@@ -273,11 +272,8 @@ def _loader(options: Options) -> Loader:
         batching=_batching(options),
     )
 
-    def load(name: str, version: int, path: Path, *, file_list_required: bool, threads: int) -> Servable:
-        return load_version(name, version, path, load_options, file_list_required=file_list_required, threads=threads)
-
     return Loader(
-        load,
+        functools.partial(load_version, options=load_options),
         max_retries=options.max_num_load_retries,
         retry_seconds=options.load_retry_interval_micros / 1e6,
         file_list_required=options.require_file_list,
