@@ -97,6 +97,8 @@ def measure_refresh(bundle: Path, count: int) -> None:
 def measure_filters(bundle: Path, seconds: float) -> None:
     """Time one request at a time, and 32 rows at once, of each kind, one after the other in turns."""
     import tensorflow as tf
+    import tensorflow_text  # noqa: F401  (registers the ops of a search)
+    from scann.scann_ops.py import scann_ops  # noqa: F401  (registers the index's ops)
 
     loaded = tf.saved_model.load(str(bundle))
     users = (bundle / "assets" / "user_ids.txt").read_bytes().split(b"\n")[:32]

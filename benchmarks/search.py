@@ -281,7 +281,7 @@ def weak(work: Path, data: Path) -> dict[str, Any]:
     """Return the NDCG@10 on amazon_esci with a tower that has learnt from weak queries, at each weight it may have."""
     import tensorflow as tf
 
-    from tfrs_shop.config import TrainingConfig
+    from tfrs_shop.config import Config
     from tfrs_shop.dataset import open_data
     from tfrs_shop.metrics.uncertainty import paired_test
     from tfrs_shop.model.search_tower import SearchWeights
@@ -295,7 +295,7 @@ def weak(work: Path, data: Path) -> dict[str, Any]:
     lexicon, ids = opened.lexicon, [value.decode() for value in opened.catalogue.product_id]
     assert lexicon is not None
     started = time.process_time()
-    tower, _ = weak_tower(opened, lexicon, TrainingConfig().seed)
+    tower, _ = weak_tower(opened, lexicon, Config().search.steps, Config().training.seed)
     assert tower is not None
     result: dict[str, Any] = {"processor seconds of training": round(time.process_time() - started)}
     asked, (grades, _) = read_queries(raw / "queries.csv.gz"), read_judgments(raw / "judgments.csv.gz")

@@ -77,6 +77,10 @@ def batch_of(rows: list[np.ndarray]) -> tf.Tensor:
     return tf.constant(np.stack(rows))
 
 
+def cosines(vectors: tf.Tensor) -> tf.Tensor:
+    return tf.matmul(vectors, vectors, transpose_b=True)
+
+
 @pytest.mark.parametrize("strength", [0.0, 0.3, 0.6, 0.9, 1.0])
 def test_mmr_and_dpp_pick_what_a_plain_loop_picks_and_show_it_best_first(strength: float) -> None:
     drawn = [candidates(seed) for seed in range(8)]
@@ -84,7 +88,7 @@ def test_mmr_and_dpp_pick_what_a_plain_loop_picks_and_show_it_best_first(strengt
     left, strengths = tf.fill([8, POOL], True), tf.fill([8], strength)
     for pick, by_hand in ((mmr, mmr_by_hand), (dpp, dpp_by_hand)):
         for k in range(1, WIDTH + 1):
-            found = pick(chance, near, vectors, left, strengths, k).numpy().tolist()
+            found = pick(chance, near, cosines(vectors), left, strengths, k).numpy().tolist()
             assert found == [sorted(by_hand(*candidate, strength, k)) for candidate in drawn]
 
 
@@ -92,8 +96,8 @@ def test_the_first_ten_of_a_longer_list_are_the_list_of_ten() -> None:
     chance, near, vectors = (tf.constant([values]) for values in candidates(4))
     left, strength = tf.fill([1, POOL], True), tf.constant([0.8])
     for pick in (mmr, dpp):
-        longer = pick(chance, near, vectors, left, strength, POOL).numpy()[0].tolist()
-        assert longer[:PAGE] == pick(chance, near, vectors, left, strength, PAGE).numpy()[0].tolist()
+        longer = pick(chance, near, cosines(vectors), left, strength, POOL).numpy()[0].tolist()
+        assert longer[:PAGE] == pick(chance, near, cosines(vectors), left, strength, PAGE).numpy()[0].tolist()
         assert sorted(longer) == list(range(POOL))
 
 
@@ -103,7 +107,7 @@ def test_dpp_finds_the_set_with_the_largest_determinant_of_all_sets() -> None:
     vectors = np.repeat(np.eye(3, WIDTH), 4, axis=0) + 0.05 * random.normal(size=(POOL, WIDTH))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     chance = UNIT * np.linspace(0.5, 0.3, POOL).astype(np.float32)
-    given = tf.constant([chance]), tf.zeros([1, POOL]), tf.constant([vectors])
+    given = tf.constant([chance]), tf.zeros([1, POOL]), cosines(tf.constant([vectors]))
     found = dpp(*given, tf.fill([1, POOL], True), tf.constant([0.5]), 3)
     sets = [list(places) for places in itertools.combinations(range(POOL), 3)]
     best = max(sets, key=lambda places: chance[places].sum() / UNIT + log_det(vectors, places))
@@ -114,9 +118,9 @@ def test_what_is_the_same_twice_is_not_picked_twice_and_a_list_longer_than_the_w
     vectors = tf.constant([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.6, 0.8]]])
     chance, left, strength = tf.constant([[0.04, 0.03, 0.02, 0.01]]), tf.fill([1, 4], True), tf.constant([0.9])
     near = tf.zeros([1, 4])
-    assert dpp(chance, near, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
-    assert mmr(chance, near, vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
-    assert dpp(chance, near, vectors, left, strength, 4).numpy().tolist() == [[0, 1, 2, 3]]
+    assert dpp(chance, near, cosines(vectors), left, strength, 2).numpy().tolist() == [[0, 2]]
+    assert mmr(chance, near, cosines(vectors), left, strength, 2).numpy().tolist() == [[0, 2]]
+    assert dpp(chance, near, cosines(vectors), left, strength, 4).numpy().tolist() == [[0, 1, 2, 3]]
 
 
 def test_what_is_like_the_history_is_worth_more_the_stronger_the_method_and_nothing_more_at_0() -> None:
@@ -143,8 +147,8 @@ def test_of_two_that_are_as_likely_and_as_different_the_one_like_the_history_is_
     chance, left, strength = tf.constant([[0.05, 0.01, 0.01]]), tf.fill([1, 3], True), tf.constant([0.5])
     vectors = tf.eye(3)[None]
     for pick in (mmr, dpp):
-        assert pick(chance, tf.constant([[0.5, 0.2, 0.6]]), vectors, left, strength, 2).numpy().tolist() == [[0, 2]]
-        assert pick(chance, tf.constant([[0.5, 0.6, 0.2]]), vectors, left, strength, 2).numpy().tolist() == [[0, 1]]
+        assert pick(chance, tf.constant([[0.5, 0.2, 0.6]]), cosines(vectors), left, strength, 2).numpy().tolist() == [[0, 2]]
+        assert pick(chance, tf.constant([[0.5, 0.6, 0.2]]), cosines(vectors), left, strength, 2).numpy().tolist() == [[0, 1]]
 
 
 def test_a_quota_takes_the_best_of_other_categories_and_of_the_least_shown_when_none_is_left() -> None:
@@ -163,8 +167,8 @@ def test_where_nothing_is_left_the_list_says_so() -> None:
     numbers = tf.constant([[0.5, 0.5, 0.5]])
     near = tf.zeros([1, 3])
     lists = [
-        mmr(chance, near, vectors, left, strength, 3),
-        dpp(chance, near, vectors, left, strength, 3),
+        mmr(chance, near, cosines(vectors), left, strength, 3),
+        dpp(chance, near, cosines(vectors), left, strength, 3),
         category_quota(tf.constant([[1, 2, 1]]), left, strength, 3),
         explore_walk(chance, numbers, left, strength, 3),
         explore_sample(chance, numbers, left, strength, 3),

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
+from model_support import towers_only
 
 from tfrs_shop.callbacks import KeepBest, best_epoch, read_history
-from tfrs_shop.config import BehaviorConfig, Config, RankingConfig, TrainingConfig
+from tfrs_shop.config import Config, RankingConfig, TrainingConfig
 from tfrs_shop.dataset import open_data
 from tfrs_shop.errors import UserError
 from tfrs_shop.finite import likely_cause
@@ -135,10 +136,9 @@ class StoppedError(Exception):
 def exact_config(small_config):
     """Settings without chance in the step, so that two runs can be compared closely."""
     return dataclasses.replace(
-        small_config,
+        towers_only(small_config),
         towers=dataclasses.replace(small_config.towers, dropout=0.0, text_dropout=0.0, id_dropout=0.0),
         ranking=RankingConfig(weight=0.0),
-        behavior=BehaviorConfig(steps=0),
         training=dataclasses.replace(small_config.training, log_every=1, checkpoint_every=4, average=0.9),
     )
 
@@ -266,9 +266,8 @@ def test_how_a_vocabulary_differs_is_told(shop, run, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_like_an_unbroken_one(shop, small_config, tmp_path) -> None:
-    config = dataclasses.replace(
-        small_config, training=dataclasses.replace(small_config.training, epochs=6, checkpoint_every=5, patience=6)
-    )
+    training = dataclasses.replace(small_config.training, epochs=6, checkpoint_every=5, patience=6)
+    config = dataclasses.replace(towers_only(small_config), training=training)
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(to_dict(config)))
     command = [sys.executable, "-m", "tfrs_shop.cli", "train", "--data", str(shop.data), "--config"]
     command += [str(tmp_path / "config.yaml"), "--output", str(tmp_path / "killed")]

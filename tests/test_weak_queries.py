@@ -11,6 +11,7 @@ import tensorflow as tf  # isort: skip
 
 from pipelines.lexicon import field_forms
 from tfrs_shop import search_training
+from tfrs_shop.config import Config, SearchConfig
 from tfrs_shop.lexicon import Lexicon, build_lexicon
 from tfrs_shop.model.search_tower import SearchTower, new_weights, ragged_bags
 from tfrs_shop.search_training import train_search
@@ -117,15 +118,21 @@ def test_a_tower_that_knows_what_goes_with_a_word_gets_a_weight_and_one_that_kno
 
 def test_without_descriptions_nothing_is_trained() -> None:
     said: list[str] = []
-    assert train_search(shop_of(PRODUCTS), 5, 1, said.append) is None
+    assert train_search(shop_of(PRODUCTS), Config(), said.append) is None
     assert said == ["Search: too few products have a description to learn from; it works untrained."]
+
+
+def test_zero_steps_leave_search_untrained_without_a_word() -> None:
+    said: list[str] = []
+    assert train_search(shop_of(PRODUCTS), Config(search=SearchConfig(steps=0)), said.append) is None
+    assert said == []
 
 
 def test_beside_an_encoder_nothing_is_trained() -> None:
     said: list[str] = []
     data = shop_of(PRODUCTS)
     data.manifest.text["width"] = 384
-    assert train_search(data, 5, 1, said.append) is None
+    assert train_search(data, Config(), said.append) is None
     assert said == [
         "Search: without searches the encoder's vectors say more than weak queries teach; it works untrained."
     ]

@@ -182,6 +182,21 @@ class IntentConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """The search tower: queries and products in one space, learnt from what was looked at after a search.
+
+    Attributes:
+        steps: at most, of its training, which is a pass of its own; 0 leaves search untrained.
+    """
+
+    steps: int = 2500
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"search: steps {self.steps} must be at least 0")
+
+
+@dataclasses.dataclass(frozen=True)
 class TransitionConfig:
     """The transition graph that is mixed with the model's scores.
 
@@ -288,6 +303,7 @@ class Config:
     ranking: RankingConfig = dataclasses.field(default_factory=RankingConfig)
     behavior: BehaviorConfig = dataclasses.field(default_factory=BehaviorConfig)
     intent: IntentConfig = dataclasses.field(default_factory=IntentConfig)
+    search: SearchConfig = dataclasses.field(default_factory=SearchConfig)
     transitions: TransitionConfig = dataclasses.field(default_factory=TransitionConfig)
     likeness: LikenessConfig = dataclasses.field(default_factory=LikenessConfig)
     habits: HabitConfig = dataclasses.field(default_factory=HabitConfig)

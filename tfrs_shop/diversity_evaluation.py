@@ -81,7 +81,8 @@ class Pools:
         left, strengths = chance >= 0.0, tf.fill([tf.shape(products)[0]], strength)
         if method in ("mmr", "dpp"):
             vectors = tf.gather(self.vectors, products)
-            places = (mmr if method == "mmr" else dpp)(chance, part["near"], vectors, left, strengths, self.k)
+            likeness = tf.matmul(vectors, vectors, transpose_b=True)
+            places = (mmr if method == "mmr" else dpp)(chance, part["near"], likeness, left, strengths, self.k)
         elif method == "category_quota":
             places = category_quota(tf.gather(self.category, products), left, strengths, self.k)
         elif method == "explore_walk":

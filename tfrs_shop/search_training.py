@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from tfrs_shop.config import Config
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.lexicon import Lexicon
 from tfrs_shop.metrics.uncertainty import paired_test
@@ -38,7 +39,7 @@ Say = Callable[[str], None]
 FOLLOWING, SESSION_MS = 6, 30 * 60 * 1000
 FEWEST_PAIRS = 200
 HELD_OUT = 10  # every tenth query
-EPOCHS, MOST_STEPS, BATCH = 10, 2_500, 256
+EPOCHS, BATCH = 10, 256
 LEARNING_RATE, TEMPERATURE, DROPOUT = 2e-3, 0.07, 0.3
 # Products that each step tells the right ones from, beside those of the batch; of a small catalogue all.
 SAMPLED = 1_024
@@ -70,36 +71,35 @@ class Pairs:
         return Pairs(self.query[places], self.product[places], self.weight[places])
 
 
-def train_search(data: ShopData, length: int, seed: int, say: Say) -> SearchWeights | None:
-    """Return the trained search tower; None where nothing can be learnt, or nothing of use was.
+def train_search(data: ShopData, config: Config, say: Say) -> SearchWeights | None:
+    """Return the trained search tower; None where nothing can or shall be learnt, or nothing of use was.
 
     Args:
         data: whose search events they are.
-        length: of the windows that they are read from.
-        seed: of weights and order.
+        config: how many steps at most, the length of the windows that they are read from, and the seed.
         say: takes one line of progress.
     """
-    lexicon = data.lexicon
-    if lexicon is None or not len(lexicon.terms):
+    lexicon, steps, seed = data.lexicon, config.search.steps, config.training.seed
+    if lexicon is None or not len(lexicon.terms) or not steps:
         return None
     if data.values["query"]:
-        pairs = search_pairs(data, length)
+        pairs = search_pairs(data, config.towers.max_history)
         held_out = pairs.query % HELD_OUT == 0
         train, validation = pairs.rows(np.flatnonzero(~held_out)), pairs.rows(np.flatnonzero(held_out))
         if len(train.query) >= FEWEST_PAIRS and len(validation.query):
             examples = _Examples(data, lexicon)
-            tower = _fit(examples, lexicon, train, seed)
+            tower = _fit(examples, lexicon, train, steps, seed)
             weight = _choose_weight(examples, tower, lexicon, validation, say)
             return SearchWeights(lexicon.terms, tower.arrays(), weight) if weight else None
         say(f"Search: {len(pairs.query):,} products after searches are too few to learn from.")
-    return _train_on_weak_queries(data, lexicon, seed, say)
+    return _train_on_weak_queries(data, lexicon, steps, seed, say)
 
 
-def _train_on_weak_queries(data: ShopData, lexicon: Lexicon, seed: int, say: Say) -> SearchWeights | None:
+def _train_on_weak_queries(data: ShopData, lexicon: Lexicon, steps: int, seed: int, say: Say) -> SearchWeights | None:
     if data.manifest.text.get("width"):
         say("Search: without searches the encoder's vectors say more than weak queries teach; it works untrained.")
         return None
-    tower, held_out = weak_tower(data, lexicon, seed)
+    tower, held_out = weak_tower(data, lexicon, steps, seed)
     if tower is None:
         say("Search: too few products have a description to learn from; it works untrained.")
         return None
@@ -107,7 +107,9 @@ def _train_on_weak_queries(data: ShopData, lexicon: Lexicon, seed: int, say: Say
     return SearchWeights(lexicon.terms, tower.arrays(), weight) if weight else None
 
 
-def weak_tower(data: ShopData, lexicon: Lexicon, seed: int) -> tuple[SearchTower | None, list[WeakQuery]]:
+def weak_tower(
+    data: ShopData, lexicon: Lexicon, steps: int, seed: int
+) -> tuple[SearchTower | None, list[WeakQuery]]:
     """Return a tower trained on the weak queries of nine products of ten, and those of the others to choose by.
 
     Without descriptions there is no tower: nothing could tell whether it has learnt anything.
@@ -120,7 +122,8 @@ def weak_tower(data: ShopData, lexicon: Lexicon, seed: int) -> tuple[SearchTower
     examples = _Examples(data, lexicon, [query.known + query.told for query in train])
     products = np.array([query.product for query in train], np.int32)
     numbers = np.arange(1, len(train) + 1, dtype=np.int32)
-    return _fit(examples, lexicon, Pairs(numbers, products, np.ones(len(train), np.float32)), seed), held_out
+    pairs = Pairs(numbers, products, np.ones(len(train), np.float32))
+    return _fit(examples, lexicon, pairs, min(steps, MOST_WEAK_STEPS), seed), held_out
 
 
 def search_pairs(data: ShopData, length: int) -> Pairs:
@@ -193,12 +196,12 @@ def _terms(lexicon: Lexicon, places: dict[str, int], found: Iterable[str]) -> li
     return [int(lexicon.term_of_form[places[form]]) for form in found if form in places]
 
 
-def _fit(examples: _Examples, lexicon: Lexicon, pairs: Pairs, seed: int) -> SearchTower:
+def _fit(examples: _Examples, lexicon: Lexicon, pairs: Pairs, most_steps: int, seed: int) -> SearchTower:
     tower = SearchTower(new_weights(lexicon.terms, examples.text_mean, seed), DROPOUT)
     count = len(pairs.query)
     size = min(WEAK_BATCH if examples.weak else BATCH, count)
     sampled = min(WEAK_SAMPLED if examples.weak else SAMPLED, examples.products)
-    steps = min(MOST_WEAK_STEPS if examples.weak else MOST_STEPS, EPOCHS * (count // size))
+    steps = min(most_steps, EPOCHS * (count // size))
     schedule = tf_keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps, alpha=0.05)
     optimizer = tf_keras.optimizers.Adam(schedule)
     variables = list(tower.weights.values())

@@ -186,7 +186,7 @@ def _finish(output: Path, model: ShopModel, data: ShopData, info: RunInfo, say: 
     behavior = train_behavior(model, data, say)
     if behavior:
         np.savez(output / BEHAVIOR_NAME, *behavior)
-    search = train_search(data, model.config.towers.max_history, model.config.training.seed, say)
+    search = train_search(data, model.config, say)
     if search is not None:
         search.save(output / SEARCH_NAME)
     write_run(output, finished)

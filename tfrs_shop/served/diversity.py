@@ -31,7 +31,7 @@ State = tuple[tf.Tensor, ...]
 
 
 def mmr(
-    chance: tf.Tensor, near: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int
+    chance: tf.Tensor, near: tf.Tensor, likeness: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int
 ) -> tf.Tensor:
     """Pick by maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998), by the mean likeness.
 
@@ -43,27 +43,29 @@ def mmr(
     Args:
         chance: ``[rows, pool]`` float32.
         near: ``[rows, pool]`` float32, the largest cosine to a product of the history; all the same: there is none.
-        vectors: ``[rows, pool, width]`` float32, unit length, or 0 of what is like nothing.
+        likeness: ``[rows, pool, pool]`` float32, the cosines of the candidates, 0 of what is like nothing.
         left: ``[rows, pool]`` bool, whether there is a candidate.
         strength: ``[rows]`` float32.
         k: how many to pick.
     """
     own = worth(chance, near, left, strength)
 
-    def gain(number: tf.Tensor, likeness: tf.Tensor) -> tf.Tensor:
-        picked = tf.cast(number, tf.float32)
-        discount = tf.math.log(2.0) / tf.math.log(picked + 2.0)
-        return discount * own - strength[:, None] * likeness / tf.maximum(picked, 1.0)
+    # Divided by the discount, which is the same for all candidates of a step.
+    picked = tf.range(k, dtype=tf.float32)
+    discount = tf.math.log(2.0) / tf.math.log(picked + 2.0)
+    price = strength[None, :, None] / (discount * tf.maximum(picked, 1.0))[:, None, None]
 
-    def shown(place: tf.Tensor, likeness: tf.Tensor) -> State:
-        chosen = tf.gather(vectors, place, batch_dims=1)
-        return (likeness + tf.linalg.matvec(vectors, chosen),)
+    def gain(number: tf.Tensor, total: tf.Tensor) -> tf.Tensor:
+        return own - tf.gather(price, number) * total
+
+    def shown(number: tf.Tensor, place: tf.Tensor, total: tf.Tensor) -> State:
+        return (total + tf.gather(likeness, place, batch_dims=1),)
 
     return _greedily(k, left, (tf.zeros_like(chance),), gain, shown)
 
 
 def dpp(
-    chance: tf.Tensor, near: tf.Tensor, vectors: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int
+    chance: tf.Tensor, near: tf.Tensor, likeness: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k: int
 ) -> tf.Tensor:
     """Pick the likeliest set of a determinantal point process greedily (Chen et al., NeurIPS 2018).
 
@@ -72,23 +74,28 @@ def dpp(
     which is kept up to date as in algorithm 1 of the paper.
 
     Args:
-        chance, near, vectors, left, strength, k: as of `mmr`.
+        chance, near, likeness, left, strength, k: as of `mmr`.
     """
     own = worth(chance, near, left, strength)
+    columns = tf.eye(k)
 
-    def gain(number: tf.Tensor, rest: tf.Tensor) -> tf.Tensor:
+    def gain(number: tf.Tensor, new: tf.Tensor, spanned: tf.Tensor) -> tf.Tensor:
         # Before the first nothing is shown: all are equally new, and not by rounding more or less.
-        new = tf.where(number > 0, tf.reduce_sum(tf.square(rest), 2), 1.0)
-        return own + strength[:, None] * tf.math.log(tf.maximum(new, SMALLEST_NOVELTY))
+        new = tf.where(number > 0, tf.maximum(new, SMALLEST_NOVELTY), 1.0)
+        return own + strength[:, None] * tf.math.log(new)
 
-    def shown(place: tf.Tensor, rest: tf.Tensor) -> State:
-        chosen = tf.gather(rest, place, batch_dims=1)
+    def shown(number: tf.Tensor, place: tf.Tensor, new: tf.Tensor, spanned: tf.Tensor) -> State:
+        cosines, rows = (tf.gather(table, place, batch_dims=1) for table in (likeness, spanned))
+        length = tf.gather(new, place, batch_dims=1)[:, None]
         # What is but rounding is no direction.
-        length = tf.norm(chosen, axis=1, keepdims=True)
-        unit = tf.where(length > SMALLEST_NOVELTY**0.5, chosen / tf.maximum(length, SMALLEST_NOVELTY), 0.0)
-        return (rest - tf.linalg.matvec(rest, unit)[..., None] * unit[:, None],)
+        scale = tf.where(length > SMALLEST_NOVELTY, tf.math.rsqrt(length), 0.0)
+        # A matrix this narrow takes longer to set up a product for than to multiply.
+        part = scale * (cosines - tf.reduce_sum(spanned * rows[:, None], 2))
+        return new - tf.square(part), spanned + part[..., None] * tf.gather(columns, number)
 
-    return _greedily(k, left, (vectors,), gain, shown)
+    # The squared length of what is new of each candidate, and its coordinates along what was shown.
+    state = tf.linalg.diag_part(likeness), tf.zeros([*tf.unstack(tf.shape(chance)), k])
+    return _greedily(k, left, state, gain, shown)
 
 
 def worth(chance: tf.Tensor, near: tf.Tensor, left: tf.Tensor, strength: tf.Tensor) -> tf.Tensor:
@@ -132,15 +139,15 @@ def category_quota(category: tf.Tensor, left: tf.Tensor, strength: tf.Tensor, k:
     """
     pool = tf.shape(category)[1]
     by_place = -tf.cast(tf.range(pool), tf.float32)[None]
+    share = (1.0 - strength)[None, :, None] * tf.range(1.0, k + 1.0)[:, None, None]
+    # Not one more for rounding.
+    most = tf.maximum(tf.math.ceil(share - 1e-4), 1.0)
 
-    def gain(place: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        share = (1.0 - strength) * tf.cast(place + 1, tf.float32)
-        # Not one more for rounding.
-        most = tf.maximum(tf.math.ceil(share - 1e-4), 1.0)[:, None]
-        over = tf.where(count + 1.0 > most, count, 0.0)
+    def gain(number: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
+        over = tf.where(count + 1.0 > tf.gather(most, number), count, 0.0)
         return by_place - over * tf.cast(pool, tf.float32)
 
-    def shown(place: tf.Tensor, count: tf.Tensor) -> State:
+    def shown(number: tf.Tensor, place: tf.Tensor, count: tf.Tensor) -> State:
         return (count + tf.cast(category == tf.gather(category, place, batch_dims=1)[:, None], tf.float32),)
 
     return _greedily(k, left, (tf.zeros(tf.shape(category)),), gain, shown)
@@ -194,20 +201,19 @@ def _greedily(
         left: ``[rows, pool]`` bool.
         state: what is known of the list so far.
         gain: from the number of products shown and the state to ``[rows, pool]`` float32.
-        shown: from the place ``[rows]`` that was picked and the state to the next state.
+        shown: from the number of products shown, the place ``[rows]`` that was picked and the state to the next state.
     """
-    pool = tf.shape(left)[1]
+    candidates = tf.range(tf.shape(left)[1])[None]
 
     def step(number: tf.Tensor, places: tf.TensorArray, left: tf.Tensor, *state: tf.Tensor) -> tuple[tf.Tensor, ...]:
         place = tf.argmax(tf.where(left, gain(number, *state), _OUT), 1, tf.int32)
-        found = tf.gather(left, place, batch_dims=1)
-        places = places.write(number, tf.where(found, place, -1))
-        return number + 1, places, left & (tf.range(pool)[None] != place[:, None]), *shown(place, *state)
+        still_left = left & (candidates != place[:, None])
+        return number + 1, places.write(number, place), still_left, *shown(number, place, *state)
 
-    places = tf.TensorArray(tf.int32, k, element_shape=[None])
-    loop = (tf.constant(0), places, left, *state)
-    places = tf.while_loop(lambda number, *_: number < k, step, loop, maximum_iterations=k)[1]
-    return _best_first(tf.transpose(places.stack()), k)
+    array = tf.TensorArray(tf.int32, k, element_shape=[None])
+    places = tf.while_loop(lambda number, *_: number < k, step, (tf.constant(0), array, left, *state))[1].stack()
+    found = tf.range(k)[None] < tf.reduce_sum(tf.cast(left, tf.int32), 1, keepdims=True)
+    return _best_first(tf.where(found, tf.transpose(places), -1), k)
 
 
 def _best_first(places: tf.Tensor, k: int) -> tf.Tensor:

@@ -109,7 +109,7 @@ class RecommendDiverse(tf.Module):
             return tf.where(walks[:, None], visited, 0)
 
         # A row without a walk has no more candidates than `recommend` has.
-        none = tf.zeros([tf.shape(history)[0], WALKS * STEPS], tf.int32)
+        none = tf.zeros([tf.shape(history)[0], 0], tf.int32)
         visited = tf.cond(tf.reduce_any(walks), walked, lambda: none)
         scores, products = self.shop.next_products(rows, limits, count=self.pool, besides=visited)
         places = self.once.value(scores, products, history, visited, method, strength, seed)
@@ -135,7 +135,8 @@ class RecommendDiverse(tf.Module):
 
         def of_texts(rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             vectors, past = self._likeness(tf.gather(products, rows)), tf.gather(history, rows)
-            return nearest(vectors, self._likeness(past), past > 0), vectors
+            near = nearest(vectors, self._likeness(past), past > 0)
+            return near, tf.matmul(vectors, vectors, transpose_b=True)
 
         def by_mmr(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
             return mmr(tf.gather(scores, rows), *of_texts(rows), left, strength, k)
@@ -186,8 +187,9 @@ class RecommendDiverse(tf.Module):
         if not texts.shape[1]:
             return tf.math.l2_normalize(table_rows(self.shop.vectors, products), 2)
         own = tf.gather(texts, products)
-        known = tf.reduce_any(own != 0.0, 2, keepdims=True)
-        return tf.math.l2_normalize(tf.where(known, own, self.shop.layers.query_tower.text_mean), 2)
+        squares = tf.reduce_sum(tf.square(own), 2, keepdims=True)
+        average = tf.math.l2_normalize(self.shop.layers.query_tower.text_mean)
+        return tf.where(squares > 0.0, own * tf.math.rsqrt(tf.maximum(squares, 1e-12)), average)
 
 
 def checks(method: tf.Tensor, strength: tf.Tensor) -> list[tf.Operation]:
