@@ -22,7 +22,7 @@ import yaml
 
 from benchmarks.ranks import PROTOCOLS, SHOWN, compared, load_ranks, shown_metrics
 from benchmarks.steps import run_step
-from tfrs_shop.config import Config, load_config
+from tfrs_shop.config import BehaviorConfig, Config, SearchConfig, load_config
 from tfrs_shop.settings import to_dict
 
 ROOT = Path(__file__).parents[1]
@@ -194,7 +194,9 @@ def main(arguments: list[str] | None = None) -> None:
         result["steps"]["preprocess"] = run_step(CLI, "preprocess", *paths, in_process=given.quick)
     config = load_config(given.config)
     if given.quick:
-        config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2))
+        # The passes after the towers' change none of the figures.
+        rest = {"behavior": BehaviorConfig(steps=0), "search": SearchConfig(steps=0)}
+        config = dataclasses.replace(config, training=dataclasses.replace(config.training, epochs=2), **rest)
     parts = list(ABLATION) if given.ablation == [] else given.ablation or []
     setting = Bench(work, given.data or work / "data", config, given.quick, 2 if given.quick else None)
 

@@ -1,9 +1,31 @@
 """Helpers of the bundle tests: ask a signature, and what the model is given for a user."""
 
+import contextlib
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 import tensorflow as tf
 
 LENGTH = 10  # `max_history` of the small settings
+
+
+@contextlib.contextmanager
+def only_questions(*names: str) -> Iterator[None]:
+    """Let exports be asked the questions of these modules' names alone: all of them take most of an export's time."""
+    import tfrs_shop.export
+    from tfrs_shop.served.questions import Questions
+
+    class Some(Questions):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.all = [question for question in self.all if question.name in names]
+            if "search" not in names:
+                del self.search_ranking
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tfrs_shop.export, "Questions", Some)
+        yield
 
 
 def ask(signatures, name: str, **inputs) -> dict[str, np.ndarray]:

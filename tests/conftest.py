@@ -11,7 +11,9 @@ import pytest
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tfrs_shop  # noqa: F401
+import tfrs_shop  # noqa: F401  (before TensorFlow)
+
+from bundle_support import only_questions  # isort: skip
 
 SHARED = Path(os.environ.get("TFRS_SHOP_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -132,18 +134,10 @@ def signatures(bundle: Path):
 
 
 @pytest.fixture
-def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exports of the test can be asked for recommendations and what is similar alone, which saves half a minute."""
-    import tfrs_shop.export
-    from tfrs_shop.served.questions import Questions
-
-    class Few(Questions):
-        def __init__(self, *arguments):
-            super().__init__(*arguments)
-            self.all = [question for question in self.all if question.name in ("recommend", "similar")]
-            del self.search_ranking
-
-    monkeypatch.setattr(tfrs_shop.export, "Questions", Few)
+def few_questions() -> Iterator[None]:
+    """Exports of the test can be asked for recommendations and what is similar alone."""
+    with only_questions("recommend", "similar"):
+        yield
 
 
 @pytest.fixture(scope="session")

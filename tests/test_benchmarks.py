@@ -19,6 +19,7 @@ from tfrs_shop.evaluation import target_ranks
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_questions")
 def test_the_quick_run_writes_every_figure_and_prints_the_tables(shop, tmp_path, capsys) -> None:
     benchmarks_run.quick(shop.data, tmp_path)
     result = json.loads((tmp_path / "quick.json").read_text())

@@ -53,7 +53,10 @@ def test_every_command_has_help(words, capfd):
 def steps(shop, run, bundle, tmp_path_factory):
     """Return every step's command, without output options."""
     work = tmp_path_factory.mktemp("steps")
-    (work / "c.yaml").write_text("towers: {width: 16, layers: 1}\ntraining: {epochs: 1, batch_size: 32}\n")
+    (work / "c.yaml").write_text(
+        "towers: {width: 16, layers: 1}\ntraining: {epochs: 1, batch_size: 32}\n"
+        "behavior: {steps: 0}\nintent: {steps: 0}\nsearch: {steps: 0}\n"
+    )
     raw = ["--events", f"{shop.raw}/events.csv.gz", "--products", f"{shop.raw}/products.jsonl.gz"]
 
     def command(name, number):
@@ -73,6 +76,7 @@ def steps(shop, run, bundle, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", ["init", "preprocess", "train", "evaluate", "report", "export", "inspect", "simulate"])
+@pytest.mark.usefixtures("few_questions")
 def test_quiet_prints_nothing(steps, name, capfd):
     result = invoke(*steps(name, "quiet"), "--quiet")
     assert result.exit_code == 0, result.output
@@ -90,6 +94,7 @@ def test_quiet_prints_nothing(steps, name, capfd):
         ("inspect", "signatures"),
     ],
 )
+@pytest.mark.usefixtures("few_questions")
 def test_json_alone_prints_only_json_and_progress_goes_to_stderr(steps, name, key):
     result = invoke(*steps(name, "json"), "--json")
     assert result.exit_code == 0, result.output

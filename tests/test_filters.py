@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import tensorflow as tf
-from bundle_support import ask, user_row
+from bundle_support import ask, only_questions, user_row
 from conftest import quiet
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,7 +47,9 @@ def stage(request, trained, tmp_path_factory) -> Any:
     model, data = trained
     data = windowed(data)
     before, model.transition_weight = model.transition_weight, 0.4
-    path = export(model, data, tmp_path_factory.mktemp("models") / "shop", request.param, Serving(K, "bought"), quiet)
+    with only_questions("recommend", "recommend_filtered", "similar", "rank"):
+        output = tmp_path_factory.mktemp("models") / "shop"
+        path = export(model, data, output, request.param, Serving(K, "bought"), quiet)
     assert inspect(path)["missing_in_stock_serving"] == []
     vectors = model.product_vectors()
     scores = [np.exp(model.final_scores(vectors, user_row(data, place)).numpy()[0]) for place in USERS]

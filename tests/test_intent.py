@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from bundle_support import only_questions
 
 from tfrs_shop.intent_examples import PURPOSES, Step, intents_of
 from tfrs_shop.model.intent_head import IntentHead, query_pieces
@@ -97,7 +98,8 @@ def phone_bundle(tmp_path_factory: pytest.TempPathFactory):
     )
     train(base / "data", base / "run", config, lambda line: None)
     model, data, _ = load_run(base / "run")
-    export(model, data, base / "models" / "shop", "brute_force", Serving(2, "none"), lambda line: None)
+    with only_questions("query_intent", "search", "predict_behavior"):
+        export(model, data, base / "models" / "shop", "brute_force", Serving(2, "none"), lambda line: None)
     return tf.saved_model.load(str(base / "models" / "shop" / "1"))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from bundle_support import ask
+from bundle_support import ask, only_questions
 from conftest import quiet
 from preprocess_support import preprocess as preprocess_without_text
 from preprocess_support import records, write_csv, write_jsonl
@@ -89,7 +89,8 @@ def old(handles, tmp_path_factory) -> Path:
     train(base / "data", base / "run", config, quiet)
     model, data, _ = load_run(base / "run")
     model.transition_weight = 0.3
-    bundle = export(model, data, base / "shop", "brute_force", Serving(30, "bought"), quiet)
+    with only_questions("recommend", "similar"):
+        bundle = export(model, data, base / "shop", "brute_force", Serving(30, "bought"), quiet)
     shutil.rmtree(base / "data")
     shutil.rmtree(base / "run")
     return bundle
@@ -177,6 +178,7 @@ def test_new_text_vectors_are_the_encoders(new, handles) -> None:
     np.testing.assert_allclose(rows["P00"], wanted[1], atol=1e-5)
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_a_tuned_encoder_encodes_the_new_catalogue(old, tmp_path) -> None:
     frozen, data = load_source(old, data_directory(old))
     model = ShopModel(data, dataclasses.replace(frozen.config, text=TextConfig(tuning="whole")))
@@ -232,6 +234,7 @@ def test_the_answers_are_the_models_ranking_of_the_new_catalogue(new, answers) -
     assert answer["product_id"][0].tolist()[0] == data.catalogue.product_id[1 + np.argmax(scores[1:])]
 
 
+@pytest.mark.usefixtures("few_questions")
 def test_new_events_are_counted_and_those_of_removed_products_skipped(new, tmp_path) -> None:
     events = [event("U1", 1, 0), event("U1", 2, 1), event("V", 1, 0), event("V", 2, 1), event("V", 3, 2)]
     said: list[str] = []

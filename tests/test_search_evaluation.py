@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import pytrec_eval
+from bundle_support import only_questions
 from conftest import quiet
 from preprocess_support import preprocess, write_csv, write_jsonl
 
@@ -66,7 +67,8 @@ def catalogue_bundle(tmp_path_factory, small_config):
     train(base / "data", base / "run", small_config, said.append)
     assert any("No training examples" in line for line in said)
     model, data, _ = load_run(base / "run")
-    return export(model, data, base / "shop", "brute_force", Serving(3, "bought"), quiet)
+    with only_questions("search"):
+        return export(model, data, base / "shop", "brute_force", Serving(3, "bought"), quiet)
 
 
 def test_a_catalogue_alone_is_searched_and_measured(catalogue_bundle, tmp_path) -> None:

@@ -107,9 +107,7 @@ def _train_on_weak_queries(data: ShopData, lexicon: Lexicon, steps: int, seed: i
     return SearchWeights(lexicon.terms, tower.arrays(), weight) if weight else None
 
 
-def weak_tower(
-    data: ShopData, lexicon: Lexicon, steps: int, seed: int
-) -> tuple[SearchTower | None, list[WeakQuery]]:
+def weak_tower(data: ShopData, lexicon: Lexicon, steps: int, seed: int) -> tuple[SearchTower | None, list[WeakQuery]]:
     """Return a tower trained on the weak queries of nine products of ten, and those of the others to choose by.
 
     Without descriptions there is no tower: nothing could tell whether it has learnt anything.
