@@ -34,7 +34,7 @@ demo: venv
 	$(BIN)/tfrs-shop demo --data $(DATA)
 
 test: venv
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(TESTS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder $(TESTS)
 
 lint: venv
 	$(BIN)/ruff check .

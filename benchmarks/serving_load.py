@@ -53,6 +53,77 @@ class Outcome:
         }
 
 
+class _RestClient(asyncio.Protocol):
+    """One client of a `Load`, on one connection after the other.
+
+    A protocol and not a stream, which would take longer for a request than the server's own code does.
+    """
+
+    def __init__(self, load: "Load", number: int) -> None:
+        self._load, self._number = load, number
+        self._answer, self._start, self.waiting = b"", 0.0, False
+
+    async def ask(self, port: int) -> None:
+        """Ask until the load is to stop, or a connection is refused."""
+        while not self._load.stopped.is_set():
+            self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            try:
+                await asyncio.get_running_loop().create_connection(lambda: self, HOST, port)
+            except OSError:
+                return
+            await self._closed
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._next()
+
+    def _next(self) -> None:
+        self._answer = b""
+        self.waiting = not self._load.stopped.is_set()
+        if not self.waiting:
+            self._transport.close()
+            return
+        requests = self._load.requests
+        self._start = time.perf_counter()
+        self._transport.write(requests[self._number % len(requests)])
+        self._number += 1
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        end = self._answer.find(b"\r\n\r\n") + 4
+        if end < 4:
+            return
+        head = self._answer[:end]
+        length = _LENGTH.search(head)
+        if len(self._answer) < end + (int(length[1]) if length else 0):
+            return
+        body, self.waiting = self._answer[end:], False
+        self._load.take(self._start, head[9:12] == b"200", body, head[:12] + b" " + body[:200])
+        if b"\r\nConnection: close\r\n" in head:
+            self._transport.close()
+        else:
+            self._next()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.waiting:
+            self._load.outcome.fail(f"no answer: {exc or 'the connection was closed'}")
+        self.waiting = False
+        self._closed.set_result(None)
+
+    def end_late(self) -> None:
+        """Give up a request that has waited too long."""
+        if self.waiting and time.perf_counter() - self._start > TIMEOUT_SECONDS:
+            self._transport.abort()
+
+
+async def _end_late(clients: Sequence[_RestClient]) -> None:
+    while True:
+        await asyncio.sleep(1.0)
+        for client in clients:
+            client.end_late()
+
+
 class Load(threading.Thread):
     """`clients` clients that ask until `stop`, in a thread with an event loop of its own.
 
@@ -62,9 +133,9 @@ class Load(threading.Thread):
     def __init__(self, protocol: str, port: int, requests: Sequence[bytes], clients: int, check: Check) -> None:
         super().__init__(daemon=True)
         self.outcome = Outcome()
-        self._port, self._requests, self._clients, self._check = port, requests, clients, check
+        self.requests, self.stopped = requests, threading.Event()
+        self._port, self._clients, self._check = port, clients, check
         self._ask = {"REST": self._rest, "gRPC": self._grpc}[protocol]
-        self._stopped = threading.Event()
 
     def run(self) -> None:
         start = time.perf_counter()
@@ -73,41 +144,15 @@ class Load(threading.Thread):
 
     def stop(self) -> Outcome:
         """Let every client have its last answer, and return what came of all."""
-        self._stopped.set()
+        self.stopped.set()
         self.join(2 * TIMEOUT_SECONDS)
         return self.outcome
 
     async def _rest(self) -> None:
-        await asyncio.gather(*(self._rest_client(number) for number in range(self._clients)))
-
-    async def _rest_client(self, number: int) -> None:
-        while not self._stopped.is_set():
-            try:
-                reader, writer = await asyncio.open_connection(HOST, self._port)
-            except OSError:
-                return
-            try:
-                number = await self._rest_connection(reader, writer, number)
-            finally:
-                writer.close()
-
-    async def _rest_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> int:
-        """Ask on one connection until the server closes it; return the number of the next question."""
-        while not self._stopped.is_set():
-            start = time.perf_counter()
-            writer.write(self._requests[number % len(self._requests)])
-            number += 1
-            try:
-                head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), TIMEOUT_SECONDS)
-                length = _LENGTH.search(head)
-                body = await reader.readexactly(int(length[1])) if length else b""
-            except (OSError, EOFError, asyncio.TimeoutError) as error:
-                self.outcome.fail(f"{type(error).__name__}: {error}")
-                return number
-            self._take(start, head[9:12] == b"200", body, head[:12] + b" " + body[:200])
-            if b"\r\nConnection: close\r\n" in head:
-                return number
-        return number
+        clients = [_RestClient(self, number) for number in range(self._clients)]
+        watch = asyncio.create_task(_end_late(clients))
+        await asyncio.gather(*(client.ask(self._port) for client in clients))
+        watch.cancel()
 
     async def _grpc(self) -> None:
         async with grpc.aio.insecure_channel(f"{HOST}:{self._port}") as channel:
@@ -115,19 +160,20 @@ class Load(threading.Thread):
             await asyncio.gather(*(self._grpc_client(call, number) for number in range(self._clients)))
 
     async def _grpc_client(self, call: Callable, number: int) -> None:
-        while not self._stopped.is_set():
+        while not self.stopped.is_set():
             start = time.perf_counter()
             try:
-                body = await call(self._requests[number % len(self._requests)], timeout=TIMEOUT_SECONDS)
+                body = await call(self.requests[number % len(self.requests)], timeout=TIMEOUT_SECONDS)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or "").lower():
                     return
                 self.outcome.fail(f"{error.code()}: {error.details()}")
             else:
-                self._take(start, True, body, body[:200])
+                self.take(start, True, body, body[:200])
             number += 1
 
-    def _take(self, start: float, well: bool, body: bytes, shown: bytes) -> None:
+    def take(self, start: float, well: bool, body: bytes, shown: bytes) -> None:
+        """Count an answer to what was asked at ``start``, a failure unless it is ``well`` and its body good."""
         if well and self._check(body):
             self.outcome.answered(start)
         else:

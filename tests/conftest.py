@@ -1,5 +1,6 @@
 """One small simulated shop for all tests: preprocessed, trained and exported once a session, whoever needs it first."""
 
+import collections
 import contextlib
 import dataclasses
 import fcntl
@@ -16,6 +17,12 @@ import tfrs_shop  # noqa: F401  (before TensorFlow)
 from bundle_support import only_questions  # isort: skip
 
 SHARED = Path(os.environ.get("TFRS_SHOP_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the files with slow tests first, those with most of them in front: no worker begins one as the last."""
+    slow = collections.Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 def quiet(line: str) -> None:

@@ -2,8 +2,11 @@
 
 import random
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from google.protobuf import text_format
@@ -12,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from benchmarks.serving import bars
 from benchmarks.serving_bundle import questions
 from benchmarks.serving_faults import _INTERRUPTED_COPY
-from benchmarks.serving_load import Outcome
+from benchmarks.serving_load import Load, Outcome
 from serving.model_server.records import write_records
 from tfrs_shop.errors import UserError
 
@@ -96,3 +99,50 @@ def test_a_bar_is_kept_or_missed_by_its_figure():
         ("1", False),
         ("0 after 1.0 s", True),
     ]
+
+
+class Answers(threading.Thread):
+    """A server that answers in two pieces, closes every third connection, and leaves the last request unanswered."""
+
+    def __init__(self, last: int) -> None:
+        super().__init__(daemon=True)
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port, self.last, self.asked = self.listener.getsockname()[1], last, 0
+        self.start()
+
+    def run(self) -> None:
+        while self.asked < self.last:
+            connection, _ = self.listener.accept()
+            with connection:
+                self.serve(connection)
+
+    def serve(self, connection: socket.socket) -> None:
+        while connection.recv(1000):
+            self.asked += 1
+            if self.asked == self.last:
+                self.listener.close()
+                return
+            close = b"Connection: close\r\n" if self.asked % 3 == 0 else b""
+            status = b"200 OK" if self.asked % 4 else b"503 Unavailable"
+            connection.sendall(b"HTTP/1.1 " + status + b"\r\nContent-Length: 6\r\n" + close)
+            time.sleep(0.002)
+            connection.sendall(b"\r\nanswer")
+            if close:
+                return
+
+
+def test_a_client_reads_whole_answers_comes_back_when_it_is_sent_away_and_counts_what_is_not_answered():
+    server = Answers(last=9)
+    load = Load("REST", server.port, [b"GET / HTTP/1.1\r\n\r\n"], 1, check=lambda body: body == b"answer")
+    load.start()
+    server.join(10)
+    outcome = load.stop()
+    assert server.asked == 9
+    # The fourth and the eighth were told that the service is not available.
+    assert (len(outcome.seconds), outcome.failed) == (6, 3)
+    assert outcome.failures == [
+        "HTTP/1.1 503 answer",
+        "HTTP/1.1 503 answer",
+        "no answer: the connection was closed",
+    ]
+    assert min(outcome.seconds) > 0.002
