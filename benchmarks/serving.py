@@ -26,7 +26,9 @@ from benchmarks.serving_process import ServerProcess
 SIGNATURES = ("serving_default", "recommend_for_history")
 PROTOCOLS = ("REST", "gRPC")
 CONCURRENCY = (1, 8, 32)
-BATCHING = "max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 0 }} num_batch_threads {{ value: {threads} }}"
+BATCHING = (
+    "max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 4000 }} num_batch_threads {{ value: {threads} }}"
+)
 
 
 def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int, fuzzed: int) -> dict[str, Any]:
@@ -40,7 +42,9 @@ def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int, fuzze
         place_version(bundle, base, 1)
         batching = Path(name) / "batching.config"
         batching.write_text(BATCHING.format(threads=os.cpu_count() or 1))
-        server = ServerProcess(base, "--enable_batching", f"--batching_parameters_file={batching}")
+        # A batch thread for each core: threads within an operation would only take each other's core.
+        flags = ["--enable_batching", f"--batching_parameters_file={batching}", "--tensorflow_intra_op_parallelism=1"]
+        server = ServerProcess(base, *flags)
         ready = {"seconds": server.ready_seconds, "memory_mb": server.memory_mb()}
         try:
             served = {

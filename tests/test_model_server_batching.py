@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_model_server_support import manager_for, save_half_plus_two, save_pair, save_types
 
-from serving.model_server.batching import BatchingOptions, BatchScheduler
+from serving.model_server.batching import BatchingOptions, BatchScheduler, Presence
 from serving.model_server.status import Code, ServingError
 
 
@@ -91,6 +91,35 @@ def test_a_request_alone_is_answered_when_the_timeout_has_passed(watch):
     server = watch("half", batch_timeout_seconds=0.05)
     assert server.ask("serving_default", x=np.float32([1.0])) == [2.5]
     assert server.sizes == [1]
+
+
+def test_where_requests_came_one_at_a_time_of_late_none_waits_for_others(watch):
+    server = watch("half", batch_timeout_seconds=60.0)
+    server.scheduler._presence.come(1, time.monotonic() - Presence.WINDOW_SECONDS)
+    server.scheduler.ran(1)
+    for value in (1.0, 2.0, 3.0):
+        assert server.ask("serving_default", x=np.float32([value])) == [value / 2 + 2]
+    assert server.sizes == [1, 1, 1]
+
+
+def test_what_waits_or_runs_together_is_known_from_the_second_before():
+    presence = Presence()
+    for place in range(3):
+        presence.come(1, 0.1 * place)
+    # It may be more: nothing is known of the time before.
+    assert not presence.all_are(3)
+    presence.go(3)
+    presence.come(1, 1.5)
+    assert not presence.all_are(1)
+    assert presence.all_are(3)
+    presence.come(3, 1.6)
+    assert not presence.all_are(3)
+    presence.go(4)
+    presence.come(1, 2.5)
+    assert presence.all_are(4)
+    # After a pause nothing is known again.
+    presence.come(1, 9.0)
+    assert not presence.all_are(9)
 
 
 def test_a_batch_is_padded_to_an_allowed_size_and_the_padding_is_not_answered(watch):

@@ -7,6 +7,7 @@ have outputs of another length, its requests are run again one by one.
 """
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -83,11 +84,44 @@ class _Queue:
         return taken
 
 
+class Presence:
+    """How many rows are waiting or running, and how many at most there were together of late."""
+
+    WINDOW_SECONDS = 1.0
+
+    def __init__(self) -> None:
+        self._rows = self._most = 0
+        self._before: int | None = None
+        self._begun = -math.inf
+
+    def come(self, rows: int, now: float) -> None:
+        """Count rows that begin to wait at ``now``, in seconds."""
+        passed = now - self._begun
+        if passed >= self.WINDOW_SECONDS:
+            self._before = self._most if passed < 2 * self.WINDOW_SECONDS else None
+            self._begun, self._most = now, 0
+        self._rows += rows
+        self._most = max(self._most, self._rows)
+
+    def go(self, rows: int) -> None:
+        """Count rows that have run, before they are answered: an answer may bring the next request."""
+        self._rows -= rows
+
+    def all_are(self, rows: int) -> bool:
+        """Whether nobody is missing where ``rows`` are; not known before requests have come for a while."""
+        return self._before is not None and rows >= max(self._before, self._most)
+
+
 class BatchScheduler:
-    """Forms batches and runs them on threads of its own, shared by all servables."""
+    """Forms batches and runs them on threads of its own, shared by all servables.
+
+    A batch that is not full waits for the timeout, as in TensorFlow Serving; but not where the requests of the last
+    second or two never were more at once than wait already: a client that asks alone does not pay for the timeout.
+    """
 
     def __init__(self, options: BatchingOptions) -> None:
         self.options = options
+        self._presence = Presence()
         self._queues: dict[Kind, _Queue] = {}
         self._changed = threading.Condition()
         self._stopping = False
@@ -114,8 +148,14 @@ class BatchScheduler:
                     Code.UNAVAILABLE, "The batch scheduling queue to which this task was submitted is full"
                 )
             queue.append(task)
-            if len(queue.tasks) == 1 or queue.rows >= options.max_batch_size:
+            self._presence.come(task.rows, task.since)
+            if len(queue.tasks) == 1 or self._is_complete(queue):
                 self._changed.notify()
+
+    def ran(self, rows: int) -> None:
+        """Rows that were submitted have run."""
+        with self._changed:
+            self._presence.go(rows)
 
     def _work(self) -> None:
         while True:
@@ -131,17 +171,19 @@ class BatchScheduler:
     def _next_batch(self) -> list[_Task]:
         """Take the tasks of the first queue that is due, which then goes to the end of the line."""
         oldest = time.monotonic() - self.options.batch_timeout_seconds
-        most = self.options.max_batch_size
-        due = (kind for kind, queue in self._queues.items() if queue.tasks[0].since <= oldest or queue.rows >= most)
-        kind = next(due, None)
+        queues = self._queues.items()
+        kind = next((kind for kind, q in queues if q.tasks[0].since <= oldest or self._is_complete(q)), None)
         if kind is None:
             return []
         queue = self._queues.pop(kind)
-        tasks = queue.take(most)
+        tasks = queue.take(self.options.max_batch_size)
         if queue.tasks:
             self._queues[kind] = queue
             self._changed.notify()
         return tasks
+
+    def _is_complete(self, queue: _Queue) -> bool:
+        return queue.rows >= self.options.max_batch_size or self._presence.all_are(queue.rows)
 
     def _seconds_to_next(self) -> float | None:
         if not self._queues:
@@ -209,6 +251,7 @@ class ServableBatcher:
             self._run_together(tasks)
         except Exception as error:
             self._run_apart(tasks, from_exception(error))
+        self._scheduler.ran(sum(task.rows for task in tasks))
         for task in tasks:
             assert task.answer is not None
             try:
