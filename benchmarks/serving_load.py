@@ -108,12 +108,14 @@ class _RestClient(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self.waiting:
             self._load.outcome.fail(f"no answer: {exc or 'the connection was closed'}")
-        self.waiting = False
+            self.waiting = False
         self._closed.set_result(None)
 
     def end_late(self) -> None:
         """Give up a request that has waited too long."""
         if self.waiting and time.perf_counter() - self._start > TIMEOUT_SECONDS:
+            self.waiting = False
+            self._load.outcome.fail(f"no answer in {TIMEOUT_SECONDS:.0f} s")
             self._transport.abort()
 
 
