@@ -61,7 +61,7 @@ class RecommendDiverse(tf.Module):
                 "seed": tf.constant([1], tf.int64),
             }
             yield "recommend_diverse", {"user_id": tf.constant(samples.users[:1]), **how}
-        yield "recommend_for_history_diverse", {**samples.history, **how}
+        yield "recommend_for_history_diverse", {**samples.history, **how, "method": tf.constant(METHODS[:1])}
 
     def recommend_diverse(self, user_id: tf.Tensor, method: tf.Tensor, strength: tf.Tensor, seed: tf.Tensor) -> Answer:
         """Answer as `Recommend.recommend` does, with a list that is not all of a kind.
