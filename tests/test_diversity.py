@@ -21,7 +21,8 @@ from tfrs_shop.served.diversity import (
     nearest,
     worth,
 )
-from tfrs_shop.served.random_walk import RandomWalk, uniform
+from tfrs_shop.served.random_numbers import uniform, uniform_of_products
+from tfrs_shop.served.random_walk import RandomWalk
 
 POOL, WIDTH = 12, 6
 
@@ -197,6 +198,19 @@ def test_random_numbers_are_those_of_the_rows_own_seed() -> None:
     np.testing.assert_array_equal(together[0], together[2])
     np.testing.assert_array_equal(together[1:2], uniform(tf.constant([-3], tf.int64), 8).numpy())
     assert not np.array_equal(together[0], together[1])
+
+
+def test_a_products_random_number_goes_with_it_and_is_its_own_for_each_seed_and_newest_product() -> None:
+    ids = [[f"P{number}" for number in range(20_000)]] * 3
+    seed, newest = tf.constant([5, -3, 5], tf.int64), tf.constant(["P1", "P1", "P2"])
+    found = uniform_of_products(seed, newest, tf.constant(ids)).numpy()
+    backwards = uniform_of_products(seed, newest, tf.constant(ids)[:, ::-1]).numpy()
+    np.testing.assert_array_equal(found, backwards[:, ::-1])
+    assert found.min() >= 0
+    assert found.max() < 1
+    # Even, and rows know nothing of each other: a count in a tenth has a standard deviation of 42.
+    assert all(np.abs(np.histogram(row, 10, (0, 1))[0] - 2_000).max() < 200 for row in found)
+    assert np.abs(np.corrcoef(found) - np.eye(3)).max() < 0.03
 
 
 def test_a_walk_takes_edges_as_often_as_they_weigh_and_leaves_the_history_out() -> None:

@@ -8,7 +8,8 @@ from tfrs_shop.edges import EdgeScorer
 from tfrs_shop.metrics.lists import group_diversity, leaf_category, vector_diversity
 from tfrs_shop.model.shop_model import ShopModel
 from tfrs_shop.served.diversity import category_quota, dpp, explore_sample, explore_walk, mmr, nearest
-from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
+from tfrs_shop.served.random_numbers import uniform
+from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk
 
 POOL, K, BATCH = 200, 10, 64
 SEED = 1

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.question import STRINGS, Requests, Samples
-from tfrs_shop.served.random_walk import uniform
+from tfrs_shop.served.random_numbers import uniform
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import traced
 from tfrs_shop.served.user_profile import NO_PRICE

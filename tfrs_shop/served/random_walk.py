@@ -52,15 +52,3 @@ class RandomWalk(tf.Module):
         edge = tf.searchsorted(self.total, tf.reshape(wanted, [-1]), side="right", out_type=tf.int64) - 1
         edge = tf.clip_by_value(tf.reshape(edge, tf.shape(products)), first, tf.maximum(last - 1, first))
         return tf.where(last > first, table_rows(self.transitions.neighbor, edge), 0)
-
-
-def uniform(seed: tf.Tensor, numbers: int) -> tf.Tensor:
-    """Return ``[rows, numbers]`` float32 random numbers, at least 0 and below 1, of ``seed`` ``[rows]`` int64.
-
-    A row's depend on its seed alone: on no other row, and on no earlier request.
-    """
-
-    def of_row(own: tf.Tensor) -> tf.Tensor:
-        return tf.random.stateless_uniform([numbers], tf.stack([own, tf.zeros_like(own)]), alg="philox")
-
-    return tf.map_fn(of_row, seed, fn_output_signature=tf.TensorSpec([numbers], tf.float32))

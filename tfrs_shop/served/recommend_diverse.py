@@ -17,7 +17,8 @@ from tfrs_shop.served.diversity import (
 from tfrs_shop.served.lookup import named
 from tfrs_shop.served.product_filter import Limits
 from tfrs_shop.served.question import LISTS, NUMBERS, STRINGS, Requests, Samples
-from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk, uniform
+from tfrs_shop.served.random_numbers import uniform, uniform_of_products
+from tfrs_shop.served.random_walk import STEPS, WALKS, RandomWalk
 from tfrs_shop.served.shop import Answer, ServedShop
 from tfrs_shop.served.tracing import Plain, traced
 from tfrs_shop.table_rows import table_rows
@@ -61,7 +62,7 @@ class RecommendDiverse(tf.Module):
                 "seed": tf.constant([1], tf.int64),
             }
             yield "recommend_diverse", {"user_id": tf.constant(samples.users[:1]), **how}
-        yield "recommend_for_history_diverse", {**samples.history, **how, "method": tf.constant(METHODS[:1])}
+        yield "recommend_for_history_diverse", {**samples.history, **how}
 
     def recommend_diverse(self, user_id: tf.Tensor, method: tf.Tensor, strength: tf.Tensor, seed: tf.Tensor) -> Answer:
         """Answer as `Recommend.recommend` does, with a list that is not all of a kind.
@@ -153,7 +154,9 @@ class RecommendDiverse(tf.Module):
             return explore_walk(tf.gather(scores, rows), visits, left, strength, k)
 
         def by_sample(rows: tf.Tensor, strength: tf.Tensor, left: tf.Tensor) -> tf.Tensor:
-            numbers = uniform(tf.gather(seed, rows), self.pool)
+            ids, newest = shop.product_ids, tf.gather(history, rows)[:, -1]
+            pool = tf.gather(ids, tf.gather(products, rows))
+            numbers = uniform_of_products(tf.gather(seed, rows), tf.gather(ids, newest), pool)
             return explore_sample(tf.gather(scores, rows), numbers, left, strength, k)
 
         places = tf.zeros([tf.shape(products)[0], k], tf.int32)
