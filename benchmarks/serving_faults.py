@@ -55,7 +55,7 @@ def swaps(server: ServerProcess, base: Path, bundle: Path, asked: Questions, *, 
     for version in range(current + 1, current + 1 + swaps):
         place_version(bundle, base, version)
         while server.states().get(version, ("",))[0] != "AVAILABLE":
-            time.sleep(0.01)
+            time.sleep(0.02)
         ready.append(time.perf_counter())
         server.wait_for_end({version - 1})
         shutil.rmtree(base / str(version - 1))

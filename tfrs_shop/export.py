@@ -28,6 +28,7 @@ from tfrs_shop.run import RunInfo
 from tfrs_shop.served.question import Samples
 from tfrs_shop.served.questions import Questions
 from tfrs_shop.served.shop import ServedShop, Serving
+from tfrs_shop.served.tracing import one_optimizer_round
 from tfrs_shop.whole_directory import move_to_number, partial_directory, writable
 
 Say = Callable[[str], None]
@@ -71,7 +72,7 @@ def export(
     version = next_version(output)  # now, so that a wrong `output` costs no work; another export may take it
     say(f"Embedding {data.catalogue.size:,} products.")
     vectors = model.product_vectors().numpy()
-    with writable(output), partial_directory(output.absolute() / str(version)) as staging:
+    with writable(output), partial_directory(output.absolute() / str(version)) as staging, one_optimizer_round():
         assets = {"products": staging / "product_ids.txt", "users": staging / "user_ids.txt"}
         assets["products"].write_bytes(b"\n".join(data.values["product_id"]) + b"\n")
         user_ids = data.users().get("user_id", [])

@@ -1,7 +1,9 @@
 """A version directory into a servable that is whole, warmed up, and answers as its golden requests say."""
 
+import functools
 import importlib
 import logging
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 
 from serving.model_server import metrics
+from serving.model_server.background import in_background
 from serving.model_server.batching import BatchScheduler
 from serving.model_server.bundle_files import check_files, has_file_list
 from serving.model_server.servable import Servable, open_saved_model
@@ -37,13 +40,26 @@ class LoadOptions:
 
 
 def load_version(
-    name: str, version: int, path: Path, options: LoadOptions, *, file_list_required: bool = False, threads: int = 1
+    name: str,
+    version: int,
+    path: Path,
+    options: LoadOptions,
+    *,
+    file_list_required: bool = False,
+    beside_traffic: bool = False,
 ) -> Servable:
-    """Load one version, with as many `threads`, and return it ready for traffic.
+    """Load one version and return it ready for traffic; `beside_traffic` in one thread, which lets requests go first.
 
     Raises:
         ServingError: it cannot be, and why.
     """
+    load = functools.partial(_load, name, version, path, options, file_list_required, beside_traffic)
+    return in_background(load) if beside_traffic else load()
+
+
+def _load(
+    name: str, version: int, path: Path, options: LoadOptions, file_list_required: bool, beside_traffic: bool
+) -> Servable:
     if has_file_list(path):
         check_files(path)
     elif file_list_required:
@@ -58,8 +74,11 @@ def load_version(
         _register_ops(meta_graphs)
         config = _session_config(options.session_config, meta_graphs)
         servable = open_saved_model(name, version, path, config, list(options.tags))
+        servable.in_callers_thread = beside_traffic
+        threads = 1 if beside_traffic else os.cpu_count() or 1
         warmed = warm_up(servable, path, repeats=options.warm_up_repeats, threads=threads) if options.warm_up else 0
         golden = check_golden(servable, path)
+        servable.in_callers_thread = False
     except Exception as error:
         metrics.LOAD_ATTEMPTS.add(str(path), "fail")
         if servable is not None:

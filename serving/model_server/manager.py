@@ -1,7 +1,6 @@
 """The versions of every model: polled from disk, loaded before they take traffic, drained before they go."""
 
 import logging
-import os
 import re
 import threading
 import time
@@ -241,9 +240,8 @@ class ModelManager:
         content = fingerprint(version.path)
         required = self._loader.file_list_required or any(map(has_file_list, model.found.values()))
         try:
-            # Beside traffic one core loads; where there is none yet, all of them.
-            threads = 1 if self.serving.available() else os.cpu_count() or 1
-            servable = self._loader.load(name, number, version.path, file_list_required=required, threads=threads)
+            beside = bool(self.serving.available())
+            servable = self._loader.load(name, number, version.path, file_list_required=required, beside_traffic=beside)
         except ServingError as error:
             version.failures += 1
             version.failed_content = content

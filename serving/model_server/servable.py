@@ -2,23 +2,34 @@
 
 import contextlib
 import ctypes
+import functools
 import gc
+import itertools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.saved_model import loader_impl
 
 from serving.model_server.json_values import Array
 from serving.model_server.status import Code, ServingError, from_exception, invalid
 
-_MAX_CALLABLES = 256
+# Nodes of functions that are imported while requests wait.
+_NODES_AT_ONCE = 500
+# Kinds of runs, by what is fed and fetched, whose executors a session may keep.
+_MOST_KINDS = 256
 
 
 # Takes the fetched tensors, or the error in their place.
 Done = Callable[[list[Array] | ServingError], None]
+
+
+_Kind = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class Batcher(Protocol):
@@ -49,8 +60,11 @@ class Servable:
             for key, signature in self.signatures.items()
         }
         self.batcher: Batcher | None = None
+        # While it is set, a run takes no thread but its caller's, whose priority is then the run's.
+        self.in_callers_thread = False
         self._session: tf.compat.v1.Session | None = session
-        self._callables: dict[tuple[tuple[str, ...], tuple[str, ...]], Any] = {}
+        self._tensors: dict[str, Any] = {}
+        self._kept: set[_Kind] = set()
         self._making = threading.Lock()
         self._idle = threading.Condition()
         self._users = 0
@@ -71,10 +85,11 @@ class Servable:
 
     def run_alone(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
         """Feed and fetch by the names of tensors, in one run of the session."""
-        names = tuple(sorted(feeds))
+        session = self._session
+        if session is None:
+            raise ServingError(Code.UNAVAILABLE, f"Version {self.version} of {self.name} is unloaded")
         try:
-            run = self._callable(names, tuple(fetches))
-            return list(run(*[feeds[name] for name in names]))
+            return list(self._run(session, feeds, fetches))
         except tf.errors.OpError as error:
             raise from_exception(error) from None
         except UnicodeDecodeError as error:
@@ -82,24 +97,28 @@ class Servable:
             # the input only to say what is wrong with them.
             raise invalid(error.object.decode("utf-8", "surrogateescape")) from None
 
-    def _callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Any:
-        found = self._callables.get((feeds, fetches))
-        if found is not None:
-            return found
+    def _run(self, session: tf.compat.v1.Session, feeds: Mapping[str, Array], fetches: Sequence[str]) -> Any:
+        kind = (tuple(sorted(feeds)), tuple(fetches))
+        if kind not in self._kept and not self._keep(session, kind):
+            options = config_pb2.CallableOptions(feed=kind[0], fetch=kind[1])
+            return session._make_callable_from_options(options)(*[feeds[name] for name in kind[0]])
+        fed = {self._tensors[name]: array for name, array in feeds.items()}
+        options = _in_callers_thread() if self.in_callers_thread else None
+        run = pywrap_tf_session.TF_SessionRun_wrapper
+        return run(session._session, options, fed, [self._tensors[name] for name in fetches], [], None)
+
+    def _keep(self, session: tf.compat.v1.Session, kind: "_Kind") -> bool:
+        """Whether the session may keep executors for such runs: over gRPC every subset of outputs is a kind."""
         with self._making:
-            found = self._callables.get((feeds, fetches))
-            if found is None:
-                if self._session is None:
-                    raise ServingError(Code.UNAVAILABLE, f"Version {self.version} of {self.name} is unloaded")
-                options = config_pb2.CallableOptions()
-                options.feed.extend(feeds)
-                options.fetch.extend(fetches)
-                found = self._session._make_callable_from_options(options)
-                if len(self._callables) >= _MAX_CALLABLES:
-                    # Every subset of outputs asked for over gRPC has its own; the oldest makes room.
-                    self._callables.pop(next(iter(self._callables)))
-                self._callables[(feeds, fetches)] = found
-            return found
+            if len(self._kept) >= _MOST_KINDS:
+                return False
+            try:
+                for name in itertools.chain(*kind):
+                    self._tensors[name] = session.graph.get_tensor_by_name(name)._as_tf_output()
+            except (KeyError, ValueError):
+                return False  # TensorFlow says what is wrong with the name.
+            self._kept.add(kind)
+            return True
 
     def acquire(self) -> bool:
         """Count one more request; False once the servable is on its way out."""
@@ -123,7 +142,6 @@ class Servable:
             self._idle.wait_for(lambda: self._users == 0)
         with self._making:
             session, self._session = self._session, None
-            self._callables.clear()
         if session is not None:
             session.close()
         del session
@@ -135,12 +153,54 @@ def open_saved_model(name: str, version: int, path: Path, config: config_pb2.Con
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=config)
     try:
+        loader = loader_impl.SavedModelLoader(str(path))
+        meta_graph = loader.get_meta_graph_def_from_tags(tags)
         with graph.as_default():
-            meta_graph = tf.compat.v1.saved_model.loader.load(session, tags, str(path))
+            functions = _import_functions(meta_graph.graph_def)
+            saver, _ = loader.load_graph(graph, tags)
+            loader.restore_variables(session, saver)
+            loader.run_init_ops(session, tags)
+        # A model without variables ran nothing yet that would hand the graph on.
+        session._extend_graph()
+        _forget_functions(graph, functions)
     except BaseException:
         session.close()
         raise
     return Servable(name, version, session, meta_graph)
+
+
+def _import_functions(graph_def: graph_pb2.GraphDef) -> list[str]:
+    """Move the functions of `graph_def` into the default graph, some at a time, ahead of the rest; return their names.
+
+    TensorFlow's binding keeps the interpreter's lock while it imports, and nothing is answered meanwhile: for a bundle
+    that was more than a second, half of it spent on shapes inside the functions, which nobody asks for.
+    """
+    for node in graph_def.node:
+        if "f" in node.attr:
+            node.attr["_disable_call_shape_inference"].b = True
+    part, nodes = graph_pb2.GraphDef(versions=graph_def.versions), 0
+    for function in graph_def.library.function:
+        part.library.function.append(function)
+        nodes += len(function.node_def)
+        if nodes >= _NODES_AT_ONCE:
+            tf.import_graph_def(part, name="")
+            part, nodes = graph_pb2.GraphDef(versions=graph_def.versions), 0
+    tf.import_graph_def(part, name="")
+    names = [function.signature.name for function in graph_def.library.function]
+    del graph_def.library.function[:]
+    return names
+
+
+def _forget_functions(graph: tf.Graph, names: list[str]) -> None:
+    """Take functions out of a graph whose session has its own: the memory, and a pause when the graph is deleted."""
+    with graph._c_graph.get() as own:
+        for name in names:
+            pywrap_tf_session.TF_GraphRemoveFunction(own, name)
+
+
+@functools.cache
+def _in_callers_thread() -> Any:
+    return pywrap_tf_session.TF_NewBufferFromString(config_pb2.RunOptions(inter_op_thread_pool=-1).SerializeToString())
 
 
 def release_memory() -> None:
