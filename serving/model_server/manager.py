@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from serving.model_server.background import in_background
 from serving.model_server.bundle_files import fingerprint, has_file_list
 from serving.model_server.servable import Servable
 from serving.model_server.serving_map import ServingMap
@@ -267,7 +268,7 @@ class ModelManager:
         threading.Thread(target=self._drain, args=(name, number, version, servable), daemon=True).start()
 
     def _drain(self, name: str, number: int, version: _Version, servable: Servable) -> None:
-        servable.close()
+        in_background(servable.close)
         self._enter(version, State.END, None)
         self._wake.set()  # the version may be wanted again by now
         logger.info("Version %d of %s is unloaded", number, name)
