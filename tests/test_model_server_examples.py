@@ -6,12 +6,23 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.example import example_pb2
-from tensorflow_serving.apis import inference_pb2, input_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    input_pb2,
+    prediction_log_pb2,
+    regression_pb2,
+)
 from test_model_server_support import Client, manager_for, save_half_plus_two
 
+from serving.model_server.grpc_services import PredictionService
 from serving.model_server.inference import classify, multi_inference, regress
 from serving.model_server.json_examples import parse_examples
+from serving.model_server.records import read_records
+from serving.model_server.request_log import RequestLog
+from serving.model_server.rest import RestApi
 from serving.model_server.status import ServingError
+from serving.model_server.warmup import replay
 
 CLASSIFY = "/v1/models/examples:classify"
 REGRESS = "/v1/models/examples:regress"
@@ -212,3 +223,46 @@ def test_examples_of_any_encoding_are_the_same_to_the_graph(manager):
         direct = servable.run("value", {"inputs": np.array([example.SerializeToString()], dtype=object)}, ["outputs"])
         assert direct["outputs"].tolist() == [[8.0]]
         assert regress(servable, "value", example_input(4.0)).regressions[0].value == 8.0
+
+
+def test_examples_over_rest_and_grpc_are_logged_with_their_answers_and_replay(manager, tmp_path):
+    log = RequestLog(tmp_path)
+    rest, service = RestApi(manager, request_log=log), PredictionService(manager, log)
+    assert rest.answer("POST", CLASSIFY, {}, json.dumps(TWO).encode()).status == 200
+    assert rest.answer("POST", REGRESS, {}, json.dumps({"signature_name": "value", **TWO}).encode()).status == 200
+    signature, examples = parse_examples(json.dumps({"signature_name": "value", **TWO}).encode())
+    classified = classification_pb2.ClassificationRequest(input=examples)
+    classified.model_spec.name = "examples"
+    regressed = regression_pb2.RegressionRequest(input=examples)
+    regressed.model_spec.name, regressed.model_spec.signature_name = "examples", signature
+    several = inference_pb2.MultiInferenceRequest(input=examples)
+    for name, method in (("scores", "classify"), ("value", "regress")):
+        task = several.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name, task.model_spec.signature_name = "examples", name
+    answers = [
+        service.Classify(classified, None),
+        service.Regress(regressed, None),
+        service.MultiInference(several, None),
+    ]
+    log.close()
+    (path,) = tmp_path.rglob("*.tfrecord")
+    records = [prediction_log_pb2.PredictionLog.FromString(record) for record in read_records(path)]
+    kinds = ["classify_log", "regress_log"]
+    assert [record.WhichOneof("log_type") for record in records] == [*kinds, *kinds, "multi_inference_log"]
+    assert [record.log_metadata.model_spec.version.value for record in records] == [1] * 5
+    # Over REST as over gRPC, but for the name of the default signature, which REST writes out.
+    for over_rest, over_grpc, kind in zip(records[:2], records[2:4], kinds, strict=True):
+        assert getattr(over_rest, kind).request.input == getattr(over_grpc, kind).request.input
+        assert getattr(over_rest, kind).response == getattr(over_grpc, kind).response
+    assert [getattr(record, record.WhichOneof("log_type")).response for record in records[2:]] == answers
+    with manager.serving.servable("examples", None, None) as servable:
+        for record in records:
+            replay(servable, record)
+
+
+def test_examples_that_fail_are_not_logged(manager, tmp_path):
+    log = RequestLog(tmp_path)
+    body = json.dumps({"signature_name": "value", "examples": [{"x": 1}]}).encode()
+    assert RestApi(manager, request_log=log).answer("POST", REGRESS, {}, body).status == 400
+    log.close()
+    assert not list(tmp_path.rglob("*.tfrecord"))

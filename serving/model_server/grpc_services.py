@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager
 from typing import Any, NoReturn, TypeVar
 
 import grpc
+from google.protobuf.message import Message  # type: ignore[import-untyped]
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     inference_pb2,
     model_pb2,
     predict_pb2,
-    prediction_log_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -23,7 +23,7 @@ from serving.model_server.inference import classify, fill_spec, multi_inference,
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_response
 from serving.model_server.predict import DEFAULT_SIGNATURE, predict
-from serving.model_server.request_log import RequestLog
+from serving.model_server.request_log import RequestLog, log_of_call
 from serving.model_server.servable import Servable
 from serving.model_server.status import Code, ServingError, from_exception, invalid
 from serving.model_server.tensor_protos import to_proto
@@ -106,17 +106,13 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             response.model_spec.signature_name = signature_name
             for name, array in outputs.items():
                 to_proto(array, response.outputs[name])
-        self._logged(request, response)
+        self._logged(request.model_spec.name, request, response)
         return response
 
-    def _logged(self, request: predict_pb2.PredictRequest, response: predict_pb2.PredictResponse) -> None:
+    def _logged(self, model: str, request: Message, response: Message) -> None:
         if self._log is not None and self._log.sampled():
             size = request.ByteSize() + response.ByteSize()
-            self._log.offer(
-                request.model_spec.name,
-                size,
-                lambda: prediction_log_pb2.PredictLog(request=request, response=response),
-            )
+            self._log.offer(model, size, lambda: log_of_call(request, response))
 
     def Classify(  # noqa: N802
         self, request: classification_pb2.ClassificationRequest, context: Any
@@ -130,6 +126,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             result = classify(servable, request.model_spec.signature_name, request.input)
             response.result.CopyFrom(result)
             fill_spec(response.model_spec, servable, request.model_spec)
+        self._logged(request.model_spec.name, request, response)
         return response
 
     def Regress(  # noqa: N802
@@ -143,6 +140,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         with self._for_examples(request) as servable:
             response.result.CopyFrom(regress(servable, request.model_spec.signature_name, request.input))
             fill_spec(response.model_spec, servable, request.model_spec)
+        self._logged(request.model_spec.name, request, response)
         return response
 
     def MultiInference(  # noqa: N802
@@ -154,7 +152,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     def _multi_inference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
         with self._manager.serving.servable(*chosen_version(spec)) as servable:
-            return multi_inference(servable, request)
+            response = multi_inference(servable, request)
+        self._logged(spec.name, request, response)
+        return response
 
     def _for_examples(self, request: Any) -> AbstractContextManager[Servable]:
         if not request.HasField("model_spec"):

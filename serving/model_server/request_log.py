@@ -1,4 +1,5 @@
-"""The request log: a sample of the answered predictions, as TFRecords of PredictionLog.
+"""The request log: a sample of the answered requests (predict, classify, regress, several at once), as TFRecords of
+PredictionLog.
 
 A request leaves its tensors in a bounded queue and goes on; a thread turns them into records. Where the thread or the
 disk cannot keep up, records are dropped and counted; no request waits for its record or fails with it.
@@ -12,9 +13,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from tensorflow_serving.apis import prediction_log_pb2
+from google.protobuf.message import Message  # type: ignore[import-untyped]
+from tensorflow_serving.apis import (
+    classification_pb2,
+    inference_pb2,
+    input_pb2,
+    model_pb2,
+    predict_pb2,
+    prediction_log_pb2,
+    regression_pb2,
+)
 
 from serving.model_server import metrics
 from serving.model_server.json_values import Array
@@ -31,17 +41,24 @@ MAX_QUEUED_BYTES = 64 << 20
 CLOSE_SECONDS = 10.0
 # Between two complaints about a disk that does not take the log.
 _QUIET_SECONDS = 60.0
+# The part of a PredictionLog that holds a request.
+_KINDS = {
+    predict_pb2.PredictRequest: "predict_log",
+    classification_pb2.ClassificationRequest: "classify_log",
+    regression_pb2.RegressionRequest: "regress_log",
+    inference_pb2.MultiInferenceRequest: "multi_inference_log",
+}
 
 
 class _Entry(NamedTuple):
     model: str
     when: int
     size: int
-    make: Callable[[], prediction_log_pb2.PredictLog]
+    make: Callable[[], prediction_log_pb2.PredictionLog]
 
 
 class RequestLog:
-    """Takes answered predictions from any thread and writes them from its own."""
+    """Takes answered requests from any thread and writes them from its own."""
 
     def __init__(
         self,
@@ -72,8 +89,8 @@ class RequestLog:
         """Whether the next answer is one of the sample."""
         return self._rate >= 1.0 or self._random.random() < self._rate
 
-    def offer(self, model: str, size: int, make: Callable[[], prediction_log_pb2.PredictLog]) -> None:
-        """Queue a prediction of about `size` bytes, which `make` will turn into a record; drop it where it is full."""
+    def offer(self, model: str, size: int, make: Callable[[], prediction_log_pb2.PredictionLog]) -> None:
+        """Queue a request of about `size` bytes, which `make` will turn into a record; drop it where it is full."""
         with self._changed:
             most, most_bytes = self._limits
             full = len(self._queue) >= most or self._queued_bytes + size > most_bytes or self._closing
@@ -142,27 +159,60 @@ class RequestLog:
             logger.error("--request_log_dir=%s: cannot log a request to %s: %s", self._directory, model, error)
 
     def _record(self, entry: _Entry) -> bytes:
-        log = prediction_log_pb2.PredictionLog(predict_log=entry.make())
-        log.log_metadata.model_spec.CopyFrom(log.predict_log.response.model_spec)
+        log = entry.make()
+        log.log_metadata.model_spec.CopyFrom(_answered_by(log))
         log.log_metadata.sampling_config.sampling_rate = self._rate
         log.log_metadata.timestamp_secs = entry.when
         return log.SerializeToString()
 
 
+def log_of_call(request: Message, response: Message) -> prediction_log_pb2.PredictionLog:
+    """A gRPC call: a request and its answer."""
+    kind = _KINDS[type(request)]
+    log = prediction_log_pb2.PredictionLog()
+    getattr(log, kind).request.CopyFrom(request)
+    getattr(log, kind).response.CopyFrom(response)
+    return log
+
+
 def log_of_tensors(
     model: str, version: int, signature_name: str, *, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
-) -> prediction_log_pb2.PredictLog:
+) -> prediction_log_pb2.PredictionLog:
     """A prediction that came without protos, as the gRPC call that it could have been."""
-    log = prediction_log_pb2.PredictLog()
+    log = prediction_log_pb2.PredictionLog()
+    _fill_specs(log.predict_log, model, version, signature_name)
+    for name, array in inputs.items():
+        to_proto(array, log.predict_log.request.inputs[name])
+    for name, array in outputs.items():
+        to_proto(array, log.predict_log.response.outputs[name])
+    return log
+
+
+def log_of_examples(
+    model: str, version: int, signature_name: str, examples: input_pb2.Input, result: Message
+) -> prediction_log_pb2.PredictionLog:
+    """Examples that came without a request proto and were classified or regressed, as the gRPC call."""
+    log = prediction_log_pb2.PredictionLog()
+    classified = isinstance(result, classification_pb2.ClassificationResult)
+    own = log.classify_log if classified else log.regress_log
+    _fill_specs(own, model, version, signature_name)
+    own.request.input.CopyFrom(examples)
+    own.response.result.CopyFrom(result)
+    return log
+
+
+def _fill_specs(log: Any, model: str, version: int, signature_name: str) -> None:
     for spec in (log.request.model_spec, log.response.model_spec):
         spec.name = model
         spec.signature_name = signature_name or DEFAULT_SIGNATURE
     log.response.model_spec.version.value = version
-    for name, array in inputs.items():
-        to_proto(array, log.request.inputs[name])
-    for name, array in outputs.items():
-        to_proto(array, log.response.outputs[name])
-    return log
+
+
+def _answered_by(log: prediction_log_pb2.PredictionLog) -> model_pb2.ModelSpec:
+    """The model and version that answered; of several tasks, which have both in common, the first."""
+    kind = log.WhichOneof("log_type")
+    response = getattr(log, kind).response
+    return response.results[0].model_spec if kind == "multi_inference_log" else response.model_spec
 
 
 def _check_writable(directory: Path) -> None:

@@ -15,7 +15,7 @@ from serving.model_server.json_writer import error_body
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_json, status_json
 from serving.model_server.predict import DEFAULT_SIGNATURE, PredictPlan, plan_predict
-from serving.model_server.request_log import RequestLog, log_of_tensors
+from serving.model_server.request_log import RequestLog, log_of_examples, log_of_tensors
 from serving.model_server.routes import Route, VersionOutOfRangeError, parse_route
 from serving.model_server.servable import Servable
 from serving.model_server.status import HTTP_STATUS, Code, ServingError, from_exception, invalid
@@ -140,9 +140,14 @@ class RestApi:
     def _examples(self, route: Route, body: bytes) -> bytes:
         signature_name, examples = parse_examples(body)
         with self._manager.serving.servable(route.model, route.version, route.label) as servable:
-            if route.action == "classify":
-                return classification_json(classify(servable, signature_name, examples))
-            return regression_json(regress(servable, signature_name, examples))
+            name, version = servable.name, servable.version
+            run = classify if route.action == "classify" else regress
+            result = run(servable, signature_name, examples)
+        answer = classification_json(result) if route.action == "classify" else regression_json(result)
+        if self._log is not None and self._log.sampled():
+            size = len(body) + len(answer)
+            self._log.offer(name, size, lambda: log_of_examples(name, version, signature_name, examples, result))
+        return answer
 
     def _predict(self, route: Route, body: bytes) -> bytes:
         prediction = self._read(route, body)
