@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 from bundle_support import ask
 
 from tfrs_shop.config import Config, LikenessConfig, TowerConfig
@@ -20,6 +21,8 @@ from tfrs_shop.served.shop import ServedShop
 
 @pytest.fixture(scope="module")
 def model(worded_data) -> ShopModel:
+    # Of its own: weights that happen to come after another file's tests are no two sessions' the same.
+    tf_keras.utils.set_random_seed(17)
     towers = TowerConfig(width=8, heads=2, layers=1, max_history=12)
     model = ShopModel(worded_data, Config(towers=towers, likeness=LikenessConfig(weight=2.0)))
     build(model, worded_data)
