@@ -64,16 +64,16 @@ class ServerProcess:
 
     def _status(self) -> bytes:
         """Ask over one connection that is kept, so that asking often takes little of what is measured."""
-        for attempt in (1, 2):
-            try:
-                self._connection.request("GET", f"/v1/models/{MODEL}")
-                return self._connection.getresponse().read()
-            except (ConnectionError, http.client.HTTPException):
-                # The server closes what was idle for long.
-                self._connection.close()
-                if attempt == 2:
-                    raise
-        raise AssertionError
+        try:
+            return self._ask()
+        except (ConnectionError, http.client.HTTPException):
+            # The server closes what was idle for long; asked again, the connection is opened anew.
+            self._connection.close()
+            return self._ask()
+
+    def _ask(self) -> bytes:
+        self._connection.request("GET", f"/v1/models/{MODEL}")
+        return self._connection.getresponse().read()
 
     def wait_for_end(self, versions: set[int], seconds: float = 300.0) -> dict[int, tuple[str, str]]:
         """Wait until these versions are at their end; raise where they are not."""

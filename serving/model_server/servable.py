@@ -21,14 +21,11 @@ from serving.model_server.status import Code, ServingError, from_exception, inva
 
 # Nodes of functions that are imported while requests wait.
 _NODES_AT_ONCE = 500
-# Kinds of runs, by what is fed and fetched, whose executors a session may keep.
+# Kinds of runs, by what is fed and fetched, whose executors a session keeps for good; as many more come and go.
 _MOST_KINDS = 256
-
 
 # Takes the fetched tensors, or the error in their place.
 Done = Callable[[list[Array] | ServingError], None]
-
-
 _Kind = tuple[tuple[str, ...], tuple[str, ...]]
 
 
@@ -65,6 +62,7 @@ class Servable:
         self._session: tf.compat.v1.Session | None = session
         self._tensors: dict[str, Any] = {}
         self._kept: set[_Kind] = set()
+        self._callable = functools.lru_cache(_MOST_KINDS)(_make_callable)
         self._making = threading.Lock()
         self._idle = threading.Condition()
         self._users = 0
@@ -100,15 +98,14 @@ class Servable:
     def _run(self, session: tf.compat.v1.Session, feeds: Mapping[str, Array], fetches: Sequence[str]) -> Any:
         kind = (tuple(sorted(feeds)), tuple(fetches))
         if kind not in self._kept and not self._keep(session, kind):
-            options = config_pb2.CallableOptions(feed=kind[0], fetch=kind[1])
-            return session._make_callable_from_options(options)(*[feeds[name] for name in kind[0]])
+            return self._callable(session, kind)(*[feeds[name] for name in kind[0]])
         fed = {self._tensors[name]: array for name, array in feeds.items()}
         options = _in_callers_thread() if self.in_callers_thread else None
         run = pywrap_tf_session.TF_SessionRun_wrapper
         return run(session._session, options, fed, [self._tensors[name] for name in fetches], [], None)
 
-    def _keep(self, session: tf.compat.v1.Session, kind: "_Kind") -> bool:
-        """Whether the session may keep executors for such runs: over gRPC every subset of outputs is a kind."""
+    def _keep(self, session: tf.compat.v1.Session, kind: _Kind) -> bool:
+        """Whether the session keeps executors for such runs for good: over gRPC every subset of outputs is a kind."""
         with self._making:
             if len(self._kept) >= _MOST_KINDS:
                 return False
@@ -142,10 +139,15 @@ class Servable:
             self._idle.wait_for(lambda: self._users == 0)
         with self._making:
             session, self._session = self._session, None
+            self._callable.cache_clear()
         if session is not None:
             session.close()
         del session
         release_memory()
+
+
+def _make_callable(session: tf.compat.v1.Session, kind: _Kind) -> Any:
+    return session._make_callable_from_options(config_pb2.CallableOptions(feed=kind[0], fetch=kind[1]))
 
 
 def open_saved_model(name: str, version: int, path: Path, config: config_pb2.ConfigProto, tags: list[str]) -> Servable:

@@ -43,7 +43,7 @@ def traced(method: Callable[..., dict[str, tf.Tensor]], *inputs: tf.TensorSpec) 
 def one_optimizer_round() -> Iterator[None]:
     """Have graphs that are traced here optimized in one round, not in two, wherever the bundle is loaded.
 
-    The second round takes a third of a server's warm-up and finds next to nothing. A function call carries its
+    The second round takes a sixth of a server's warm-up and finds next to nothing. A function call carries its
     optimizer's settings in its node; no public API sets them.
     """
     own = context.context()
