@@ -46,9 +46,9 @@ def test_the_weightiest_products_are_kept() -> None:
 
 def test_shares_are_of_what_is_known() -> None:
     counts = tf.constant([9.0, 1.0, 1.0, 0.5])
-    found = usual(tf.ragged.constant([[3, 0, 1], []], tf.int32), tf.ragged.constant([[4.0, 5.0, 1.0], []]), counts)
-    assert found.product.numpy().tolist() == [[3, 1], [0, 0]]
-    np.testing.assert_allclose(found.share, [[2 / 3, 1 / 3], [0, 0]])
+    found = usual(tf.constant([[3, 0, 1], [0, 0, 0]]), tf.constant([[4.0, 5.0, 1.0], [0.0, 0.0, 0.0]]), counts)
+    assert found.product.numpy().tolist() == [[3, 0, 1], [0, 0, 0]]
+    np.testing.assert_allclose(found.share, [[2 / 3, 0, 1 / 3], [0, 0, 0]])
     np.testing.assert_allclose(found.of(tf.constant([[0, 1, 2], [0, 1, 2]])), [[0, 1 / 3, 0], [0, 0, 0]])
     np.testing.assert_allclose(found.of_all(3), [[0, 1 / 3, 0, 2 / 3], [0, 0, 0, 0]])
 

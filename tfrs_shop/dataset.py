@@ -247,9 +247,11 @@ def lookup_table(values: list[bytes]) -> tf.lookup.StaticHashTable:
 
 def left_padded(ragged: tf.RaggedTensor, length: Any, default: Any) -> tf.Tensor:
     """Return the last `length` values of each row as ``[batch, length]``, padded with `default` on the left."""
-    newest_first = ragged[:, ::-1].to_tensor(default)[:, :length]
-    missing = tf.cast(length, tf.int32) - tf.shape(newest_first)[1]
-    return tf.pad(newest_first, [[0, 0], [0, missing]], constant_values=default)[:, ::-1]
+    # Ragged tensors' own slices are many more operations: to trace, to load, and to run in each request.
+    first, last = ragged.row_splits[:-1, None], ragged.row_splits[1:, None]
+    places = last - tf.range(tf.cast(length, last.dtype), 0, -1)
+    values = tf.concat([tf.constant([default], ragged.dtype), ragged.values], 0)
+    return tf.gather(values, tf.where(places >= first, places + 1, 0))
 
 
 def _training_rows(
@@ -316,8 +318,8 @@ def _usual(batch: dict[str, Any], tables: dict[str, Any], habit_prior: np.ndarra
     if "usual_product_id" not in batch:  # of an older data directory
         none = tf.zeros([tf.shape(batch["user_id"])[0], 0])
         return {"usual_product": tf.cast(none, tf.int32), "usual_share": none}
-    products = tf.cast(tables["product_id"].lookup(batch["usual_product_id"]), tf.int32)
-    found = usual(products, batch["usual_weight"], tf.constant(habit_prior))
+    products = tables["product_id"].lookup(batch["usual_product_id"].to_tensor(""))
+    found = usual(tf.cast(products, tf.int32), batch["usual_weight"].to_tensor(0.0), tf.constant(habit_prior))
     return {"usual_product": found.product, "usual_share": found.share}
 
 

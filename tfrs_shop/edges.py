@@ -6,6 +6,8 @@ own distribution the transition graph follows events that training has not seen.
 """
 
 import dataclasses
+import functools
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -60,6 +62,29 @@ def build_edges(rows: list[dict], indices: dict[bytes, int], products: int, both
     )
 
 
+class Followed(NamedTuple):
+    """The edges that leave the events of histories, flat: row by row, in the order of the events.
+
+    A neighbour that several events lead to is there several times.
+
+    Attributes:
+        splits: ``[batch + 1]`` int64: row i's edges are at ``splits[i]:splits[i + 1]``.
+        row: ``[edges]`` int64, the row of each.
+        neighbor: ``[edges]`` int32 products.
+        weight: ``[edges]`` float32, faded.
+    """
+
+    splits: tf.Tensor
+    row: tf.Tensor
+    neighbor: tf.Tensor
+    weight: tf.Tensor
+
+    def padded(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the neighbours and the weights, ``[batch, most]``, padded with 0 on the right."""
+        by_row = functools.partial(tf.RaggedTensor.from_row_splits, row_splits=self.splits, validate=False)
+        return by_row(self.neighbor).to_tensor(0), by_row(self.weight).to_tensor(0.0)
+
+
 class EdgeScorer(tf.Module):
     """Scores products by the edges that leave the newest events of a history.
 
@@ -77,20 +102,21 @@ class EdgeScorer(tf.Module):
         self.neighbor = tf.Variable(np.append(transitions.neighbor, np.int32(0)), trainable=False)
         self.weight = tf.Variable(np.append(transitions.weight, np.float32(0)), trainable=False)
 
-    def edges(self, history: tf.Tensor) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
-        """Return the neighbours and their faded weights, ``[batch, (edges)]``, for ``history`` ``[batch, events]``.
-
-        The history is left-padded with 0, oldest first. A neighbour that several events lead to appears several times.
-        """
+    def edges(self, history: tf.Tensor) -> Followed:
+        """Return the edges that leave ``history`` ``[batch, events]`` int32, left-padded with 0, oldest first."""
         newest = tf.cast(history[:, -self.events :], tf.int64)
-        width = tf.shape(newest)[1]
+        batch, width = tf.unstack(tf.shape(newest, tf.int64))
         fading = tf.pow(self.decay, tf.cast(tf.range(width)[::-1], tf.float32))
         flat = tf.reshape(newest, [-1])
         places = tf.ragged.range(table_rows(self.starts, flat), table_rows(self.starts, flat + 1))
-        faded = table_rows(self.weight, places) * tf.tile(fading, [tf.shape(newest)[0]])[:, None]
-        by_row = tf.RaggedTensor.from_uniform_row_length
-        neighbors = by_row(table_rows(self.neighbor, places), tf.cast(width, tf.int64)).merge_dims(1, 2)
-        return neighbors, by_row(faded, tf.cast(width, tf.int64)).merge_dims(1, 2)
+        splits = places.row_splits
+        event = tf.searchsorted(splits, tf.range(splits[-1]), side="right", out_type=tf.int64) - 1
+        return Followed(
+            splits=tf.gather(splits, width * tf.range(batch + 1)),
+            row=event // width,
+            neighbor=table_rows(self.neighbor, places.values),
+            weight=table_rows(self.weight, places.values) * tf.gather(fading, event % width),
+        )
 
     def scores(self, history: tf.Tensor, products: int) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32, each row summing to 1, or to 0 where no edge leaves the history."""
@@ -99,10 +125,10 @@ class EdgeScorer(tf.Module):
 
     def sums(self, history: tf.Tensor, products: int) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32: the faded weights of the edges that lead to each product."""
-        neighbors, weights = self.edges(history)
-        places = tf.stack([tf.cast(neighbors.value_rowids(), tf.int32), neighbors.values], 1)
+        found = self.edges(history)
+        places = tf.stack([tf.cast(found.row, tf.int32), found.neighbor], 1)
         shape = tf.stack([tf.shape(history)[0], products + 1])
-        return tf.scatter_nd(places, weights.values, shape)
+        return tf.scatter_nd(places, found.weight, shape)
 
 
 def mix(log_chance: tf.Tensor, follows: tf.Tensor, weight: float) -> tf.Tensor:

@@ -18,7 +18,7 @@ class Usual(NamedTuple):
     """What users are used to.
 
     Attributes:
-        product: ``[batch, some]`` int32, each once, 0 padded.
+        product: ``[batch, some]`` int32, each once; 0 for none.
         share: ``[batch, some]`` float32, of all that the user is used to; each row sums to 1, or to 0 where nothing is
             known, or no session begins.
     """
@@ -60,15 +60,13 @@ def prior(train_count: np.ndarray) -> np.ndarray:
     return ((1.0 + train_count) ** POPULARITY).astype(np.float32)
 
 
-def usual(products: tf.RaggedTensor, weights: tf.RaggedTensor, prior: tf.Tensor) -> Usual:
+def usual(products: tf.Tensor, weights: tf.Tensor, prior: tf.Tensor) -> Usual:
     """Return what users are used to.
 
     Args:
-        products: ``[batch, (some)]`` int32; 0, an unknown one, is let go.
-        weights: ``[batch, (some)]`` float32.
+        products: ``[batch, some]`` int32; 0, an unknown one or none, has no share.
+        weights: ``[batch, some]`` float32.
         prior: ``[products + 1]`` float32, of `prior`.
     """
-    known = products > 0
-    product, weight = (tf.ragged.boolean_mask(values, known) for values in (products, weights))
-    dense = (weight * tf.gather(prior, product)).to_tensor(0.0)
-    return Usual(product.to_tensor(0), tf.math.divide_no_nan(dense, tf.reduce_sum(dense, 1, keepdims=True)))
+    known = tf.where(products > 0, weights * tf.gather(prior, products), 0.0)
+    return Usual(products, tf.math.divide_no_nan(known, tf.reduce_sum(known, 1, keepdims=True)))

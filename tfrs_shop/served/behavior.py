@@ -37,6 +37,7 @@ class PredictBehavior(tf.Module):
         self.weights = model.behavior_head.weights
         tasks = model.behavior_head.tasks
         self.leaf = tf.Variable(tasks.leaf, trainable=False, name="leaf")
+        self.once = Plain(tf.function(self._answer, autograph=False, reduce_retracing=True))
         self.category_names = tf.Variable([b"", *data.values["category"]], trainable=False, name="category_name")
         self.targets = [place for place, kind in enumerate(data.values["event_type"], 1) if tasks.target_types[place]]
         self.event_types = tf.constant([data.values["event_type"][place - 1] for place in self.targets])
@@ -52,9 +53,10 @@ class PredictBehavior(tf.Module):
         if self.head is None:
             return {}
         history = (named(LISTS, "history_product_id"), named(LISTS, "history_event_type"))
+        # The user first: what is traced for habits of any number fits a history, which has none.
         return {
-            "predict_behavior": traced(self.predict_behavior, *history),
             "predict_behavior_for_user": traced(self.predict_behavior_for_user, named(STRINGS, "user_id")),
+            "predict_behavior": traced(self.predict_behavior, *history),
         }
 
     def requests(self, samples: Samples) -> Requests:
@@ -77,17 +79,18 @@ class PredictBehavior(tf.Module):
         rows, _, _ = self.shop.fresh(history_product_id, history_event_type)
         rows["history_timestamp"] = -tf.ones_like(rows["history_product"], tf.int64)
         rows["history_rating"] = tf.fill(tf.shape(rows["history_product"]), float("nan"))
-        return self._answer(rows)
+        answer: Answer = self.once.value(rows)
+        return answer
 
     def predict_behavior_for_user(self, user_id: tf.Tensor) -> Answer:
         """Answer for stored users ``[batch]`` string, as `predict_behavior` does; their event times count too."""
-        rows, _ = self.shop.stored(user_id)
-        return self._answer(rows)
+        answer: Answer = self.once.value(self.shop.stored(user_id)[0])
+        return answer
 
     def _answer(self, rows: dict[str, tf.Tensor]) -> Answer:
         assert self.head is not None
         products = rows["history_product"]
-        rows["history_category"] = tf.gather(self.leaf, products)
+        rows = {**rows, "history_category": tf.gather(self.leaf, products)}
         said = self.head(rows, self.shop.queries(rows), training=False).last()
         answer: Answer = {}
         tasks = self.head.tasks

@@ -250,9 +250,9 @@ def _follows(shop: ServedShop, history: tf.Tensor, products: tf.Tensor, bias: tf
     graph, length = shop.retrieval.transitions, tf.shape(history)[1]
     events = tf.minimum(graph.events, length)
     newest = history[:, -events:]
-    neighbors, weights = graph.edges(tf.reshape(newest, [-1, 1]))
-    shape = tf.concat([tf.shape(newest), [-1]], 0)
-    neighbor, weight = tf.reshape(neighbors.to_tensor(0), shape), tf.reshape(weights.to_tensor(0.0), shape)
+    neighbor, weight = graph.edges(tf.reshape(newest, [-1, 1])).padded()
+    shape = tf.concat([tf.shape(newest), [tf.shape(neighbor)[1]]], 0)
+    neighbor, weight = tf.reshape(neighbor, shape), tf.reshape(weight, shape)
     weight *= tf.pow(graph.decay, tf.cast(tf.range(events)[::-1], tf.float32))[None, :, None]
     flat = tf.reshape(neighbor, [tf.shape(history)[0], -1])
     weight *= tf.reshape(tf.exp(tf.minimum(added(flat, history, bias), 0.0)), tf.shape(weight))

@@ -20,8 +20,9 @@ ENDINGS = (
     *(("", "s"), ("s", ""), ("es", ""), ("", "es"), ("ies", "y"), ("y", "ies"), ("ing", ""), ("ing", "e"), ("", "ing")),
     *(("e", "ing"), ("ed", ""), ("ed", "e"), ("", "ed"), ("e", "ed")),
 )
-# Words of a query that are looked for by their letters, and words of the catalogue that are compared with each.
-MOST_UNKNOWN, COMPARED = 6, 32
+# Words of a query that are looked for by their letters, words of the catalogue that are compared with each, and how
+# many of them are taken.
+MOST_UNKNOWN, COMPARED, NEAREST = 6, 32, 3
 # A shorter word has too many neighbours; a slip changes one letter of a short word, two of a longer one.
 SHORTEST, LONG = 4, 6
 # What a corrected word counts beside one that is written as in the catalogue.
@@ -79,25 +80,26 @@ class ServedLexicon(tf.Module):
     def query(self, texts: tf.Tensor) -> "QueryTerms":
         """Return the terms of cleaned ``texts`` ``[batch]``."""
         words = query_forms(texts)
-        terms = words.with_values(self._terms(words.values))
+        terms = self._terms(words.values)
         rows = tf.cast(words.value_rowids(), tf.int32)
         # A word that no product has could have been the rarest.
-        idf = tf.where(terms.values > 0, table_rows(self.idf, terms.values), self.most_idf)
-        pairs = joined_neighbors(words)
+        idf = tf.where(terms > 0, table_rows(self.idf, terms), self.most_idf)
         # Of two words that are known the one word would only count again what they count.
-        part_unknown = ((terms[:, :-1] == 0) | (terms[:, 1:] == 0)).values
-        pair_forms = tf.where(part_unknown, self.table.lookup(pairs.values), 0)
-        pair_terms = pairs.with_values(table_rows(self.term_of_form, tf.cast(pair_forms, tf.int32)))
-        unknown = tf.ragged.boolean_mask(words, terms == 0)[:, :MOST_UNKNOWN]
-        near_terms, near_weights = self._nearest(unknown.values)
-        near_rows = tf.repeat(tf.cast(unknown.value_rowids(), tf.int32), tf.shape(near_terms)[1])
+        unknown = terms == 0
+        first = tf.where((rows[:-1] == rows[1:]) & (unknown[:-1] | unknown[1:]))[:, 0]
+        joined = tf.strings.join([tf.gather(words.values, first), tf.gather(words.values, first + 1)])
+        pair_terms = table_rows(self.term_of_form, tf.cast(self.table.lookup(joined), tf.int32))
+        places = tf.where(unknown)[:, 0]
+        unknown_rows = tf.gather(rows, places)
+        before = tf.range(tf.size(places)) - tf.searchsorted(unknown_rows, unknown_rows)
+        places = tf.boolean_mask(places, before < MOST_UNKNOWN)
+        near_terms, near_weights = self._nearest(tf.gather(words.values, places))
+        near_rows = tf.tile(tf.gather(rows, places)[:, None], [1, NEAREST])
         batch = tf.shape(texts)[0]
         return QueryTerms(
-            tf.concat([rows, tf.cast(pairs.value_rowids(), tf.int32), near_rows], 0),
-            tf.concat([terms.values, pair_terms.values, tf.reshape(near_terms, [-1])], 0),
-            tf.concat(
-                [tf.ones_like(idf), tf.ones_like(pair_terms.values, tf.float32), tf.reshape(near_weights, [-1])], 0
-            ),
+            tf.concat([rows, tf.gather(rows, first), tf.reshape(near_rows, [-1])], 0),
+            tf.concat([terms, pair_terms, tf.reshape(near_terms, [-1])], 0),
+            tf.concat([tf.ones_like(idf), tf.ones_like(pair_terms, tf.float32), tf.reshape(near_weights, [-1])], 0),
             tf.math.unsorted_segment_sum(idf, rows, batch) * MOST_WEIGHT,
         )
 
@@ -159,8 +161,8 @@ class ServedLexicon(tf.Module):
         return tf.reshape(tf.math.unsorted_segment_sum(added, flat, batch * width), [batch, width])
 
     def _nearest(self, words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the terms of the forms nearest to ``words`` ``[words]``, and their weights, both ``[words, 3]``."""
-        spec = (tf.TensorSpec([3], tf.int32), tf.TensorSpec([3], tf.float32))
+        """Return the terms of the forms nearest to ``words`` ``[words]``, and their weights, ``[words, NEAREST]``."""
+        spec = (tf.TensorSpec([NEAREST], tf.int32), tf.TensorSpec([NEAREST], tf.float32))
         found: tuple[tf.Tensor, tf.Tensor] = tf.map_fn(self._nearest_of_one, words, fn_output_signature=spec)
         return found
 
@@ -169,7 +171,7 @@ class ServedLexicon(tf.Module):
         length = tf.size(letters)
         padded = tf.concat([["^"], letters, ["$"]], 0)
         grams = tf.unique(tf.strings.ngrams(padded, GRAM, separator="")).y
-        found = self.forms_of_gram.rows(self.gram_table.lookup(grams)).values
+        found = self.forms_of_gram.flat(self.gram_table.lookup(grams))
         # Number of common grams, of all forms.
         common = tf.math.unsorted_segment_sum(tf.ones_like(found, tf.float32), found, tf.size(self.term_of_form))
         dice = 2.0 * common / (tf.cast(tf.size(grams), tf.float32) + self.grams_of_form)
@@ -188,9 +190,9 @@ class ServedLexicon(tf.Module):
         least = tf.reduce_min(tf.where(fits, distance, 99.0))
         # Of equally near words the commoner ones.
         rank = tf.where(fits & (distance <= least), tf.math.log1p(table_rows(self.count, forms)), -1.0)
-        # A tiny catalogue may not have three.
-        rank, forms = tf.pad(rank, [[0, 3]], constant_values=-1.0), tf.pad(forms, [[0, 3]])
-        best, order = tf.math.top_k(rank, 3)
+        # A tiny catalogue may not have so many.
+        rank, forms = tf.pad(rank, [[0, NEAREST]], constant_values=-1.0), tf.pad(forms, [[0, NEAREST]])
+        best, order = tf.math.top_k(rank, NEAREST)
         chosen = best > 0
         share = tf.math.divide_no_nan(best, tf.reduce_max(best)) * CORRECTED * tf.cast(chosen, tf.float32)
         return tf.where(chosen, table_rows(self.term_of_form, tf.gather(forms, order)), 0), share

@@ -23,10 +23,32 @@ class Lists(tf.Module):
         self.values = tf.Variable(flat, trainable=False)
         self.starts = tf.Variable(np.concatenate([[0], np.cumsum(lengths)]), trainable=False, dtype=tf.int64)
 
-    def rows(self, index: tf.Tensor) -> tf.RaggedTensor:
-        """Return the rows at ``index`` ``[batch]`` int64 as a ragged tensor."""
-        first, last = tf.gather(self.starts, index), tf.gather(self.starts, index + 1)
-        return tf.gather(self.values, tf.ragged.range(first, last))
+    def rows(self, index: tf.Tensor) -> tf.Tensor:
+        """Return the rows at ``index`` ``[batch]`` int64, ``[batch, most]``, padded with 0 on the right."""
+        first, last = self._ends(index)
+        places = first + tf.range(tf.maximum(tf.reduce_max(last - first), 0))
+        return self._at(places, places < last, 0)
+
+    def newest(self, index: tf.Tensor, length: int, default: float) -> tf.Tensor:
+        """Return the last `length` numbers of the rows at ``index`` ``[batch]`` int64, ``[batch, length]``.
+
+        They are padded with `default` on the left.
+        """
+        first, last = self._ends(index)
+        places = last - tf.range(length, 0, -1, tf.int64)
+        return self._at(places, places >= first, default)
+
+    def flat(self, index: tf.Tensor) -> tf.Tensor:
+        """Return the numbers of the rows at ``index`` ``[batch]`` int64, one row after the other."""
+        first, last = self._ends(index)
+        return tf.gather(self.values, tf.ragged.range(first[:, 0], last[:, 0]).values)
+
+    def _ends(self, index: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return tf.gather(self.starts, index)[:, None], tf.gather(self.starts, index + 1)[:, None]
+
+    def _at(self, places: tf.Tensor, inside: tf.Tensor, default: float) -> tf.Tensor:
+        found = tf.gather(self.values, tf.where(inside, places, 0))
+        return tf.where(inside, found, tf.constant(default, found.dtype))
 
 
 class LineTable(tf.Module):

@@ -120,7 +120,7 @@ class RecommendFiltered(tf.Module):
             now: ``[batch]`` int64, milliseconds since 1970, of which a product must be on sale; 0: now.
         """
         rows, user = self.shop.stored(user_id)
-        seen = self.shop.users.seen.rows(user).to_tensor(0)
+        seen = self.shop.users.seen.rows(user)
         limits = self._limits(self.shop.own_of_user(user), exclude_product_id, category, price_min, price_max, now)
         return self.shop.answer(*self.shop.next_products(rows, _and_excluded(limits, seen, exclude_seen)))
 

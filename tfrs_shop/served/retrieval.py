@@ -199,8 +199,7 @@ class Retrieval(tf.Module):
         """
         ways = history
         if self.transition_weight:
-            neighbors, weights = self.transitions.edges(history)
-            neighbor, weight = neighbors.to_tensor(0), weights.to_tensor(0.0)
+            neighbor, weight = self.transitions.edges(history).padded()
             ways = tf.concat([history, neighbor], 1)
         if usual is not None:
             ways = tf.concat([ways, usual.product], 1)

@@ -33,6 +33,7 @@ class Search(tf.Module):
     def __init__(self, shop: ServedShop, text: TextSearch):
         super().__init__(name="search")
         self.shop, self.text = shop, text
+        self.most = min(shop.retrieval.products, max(shop.retrieval.k, REORDERED))
         self.once = Plain(tf.function(self._searched, autograph=False))
 
     def signatures(self) -> dict[str, Any]:
@@ -58,8 +59,13 @@ class Search(tf.Module):
             ``product_id``, ``title`` ``[batch, k]`` string and ``score`` ``[batch, k]`` float32: how well the product's
             words and meaning fit, to be compared within one answer only.
         """
-        answer: Answer = self.once.value(query)[0]
-        return answer
+        return self.with_terms(query)[0]
+
+    def with_terms(self, query: tf.Tensor) -> tuple[Answer, QueryTerms]:
+        """Return the answer of `search`, and what the catalogue knows of the words of the queries."""
+        scores, products, terms = self.once.value(query)
+        k = self.shop.retrieval.k
+        return self.shop.answer(scores[:, :k], products[:, :k]), terms
 
     def search_for_history(
         self, query: tf.Tensor, history_product_id: tf.Tensor, history_event_type: tf.Tensor
@@ -73,8 +79,7 @@ class Search(tf.Module):
         """
         shop = self.shop
         rows, _, _ = shop.fresh(history_product_id, history_event_type)
-        most = min(shop.retrieval.products, max(shop.retrieval.k, REORDERED))
-        scores, products = self._best(query, self.text.terms(query), most)
+        scores, products, _ = self.once.value(query)
         logits = tf.einsum("bd,bnd->bn", shop.query(rows), table_rows(shop.vectors, products))
         found = tf.cast(products > 0, tf.float32)
         count = tf.maximum(tf.reduce_sum(found, 1, keepdims=True), 1.0)
@@ -106,11 +111,9 @@ class Search(tf.Module):
         everything &= tf.range(self.shop.retrieval.products + 1)[None] > 0
         return self.text.best(query, self.text.terms(query), everything, self.shop.retrieval.products)[1]
 
-    def _searched(self, query: tf.Tensor) -> tuple[Answer, QueryTerms]:
+    def _searched(self, query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, QueryTerms]:
+        """Return scores and products ``[batch, most]``, best first, 0 and 0 for "no more", and the queries' terms."""
         terms = self.text.terms(query)
-        return self.shop.answer(*self._best(query, terms, self.shop.retrieval.k)), terms
-
-    def _best(self, query: tf.Tensor, terms: QueryTerms, most: int) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the scores and the products ``[batch, most]``, best first; 0 and 0 for "no more"."""
         everything = tf.range(self.shop.retrieval.products + 1)[None]
-        return self.text.best(query, terms, self.shop.filter.on_sale(clock()[None], everything), most)
+        on_sale = self.shop.filter.on_sale(clock()[None], everything)
+        return *self.text.best(query, terms, on_sale, self.most), terms

@@ -44,7 +44,7 @@ class SearchExplained(tf.Module):
             more, the fewer products have it; less for a word that is only near to what was typed. A product that is
             found by its meaning, its brand or its category alone has no such word.
         """
-        answer, terms = self.search.once.value(query)
+        answer, terms = self.search.with_terms(query)
         title = answer["title"]
         words = tf.strings.split(tf.reshape(title, [-1]))
         row = tf.cast(words.value_rowids(), tf.int32) // tf.shape(title)[1]

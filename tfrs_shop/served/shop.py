@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
-from tfrs_shop.dataset import ShopData, left_padded, lookup_table
+from tfrs_shop.dataset import ShopData, lookup_table
 from tfrs_shop.habits import usual_of
 from tfrs_shop.model.query_tower import QueryTower
 from tfrs_shop.model.ranking_head import RankingHead
@@ -110,6 +110,7 @@ class ServedShop(tf.Module):
         # What the titles of a history are read as is what the products are made of, unless the encoder was trained on.
         titles = getattr(self, "text_vectors", None) if model.text is None else None
         self.product_parts = ProductParts(model, data, titles)
+        self.stored_once = Plain(tf.function(self.users.rows, autograph=False))
         self.read_once = Plain(tf.function(self._read, autograph=False, reduce_retracing=True))
         self.next_once = Plain(tf.function(self.retrieval.next_products, autograph=False, reduce_retracing=True))
 
@@ -130,9 +131,10 @@ class ServedShop(tf.Module):
         kinds = tf.where(products > 0, tf.cast(self.event_types.lookup(event_type), tf.int32), 0)
         # A type that training did not know is read as the most frequent one, but is no purchase.
         read = tf.where(products > 0, tf.maximum(kinds, self.least_type), 0)
+        newest = _known_last(products, self.length)
         rows = {
-            "history_product": left_padded(tf.ragged.boolean_mask(products, products > 0), self.length, 0),
-            "history_event_type": left_padded(tf.ragged.boolean_mask(read, products > 0), self.length, 0),
+            "history_product": tf.gather(tf.pad(products, [[0, 0], [1, 0]]), newest, batch_dims=1),
+            "history_event_type": tf.gather(tf.pad(read, [[0, 0], [1, 0]]), newest, batch_dims=1),
             "profile": tf.zeros([tf.shape(products)[0], self.users.attributes], tf.int32),
         }
         rows["history_query"] = tf.zeros_like(rows["history_product"])
@@ -145,7 +147,7 @@ class ServedShop(tf.Module):
     def stored(self, user_id: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Return what the model reads of stored users ``[batch]`` string, as `fresh` does, and their numbers."""
         user = self.users.lookup(user_id)
-        return self.users.rows(user), user
+        return self.stored_once.value(user), user
 
     def products_of(self, product_id: tf.Tensor) -> tf.Tensor:
         """Return the numbers of products, int32, 0 for an unknown one."""
@@ -156,7 +158,7 @@ class ServedShop(tf.Module):
         if self.exclude == "none":
             return tf.zeros([tf.shape(user)[0], 0], tf.int32)
         stored = self.users.seen if self.exclude == "seen" else self.users.bought
-        return stored.rows(user).to_tensor(0)
+        return stored.rows(user)
 
     def own_of_history(self, products: tf.Tensor, kinds: tf.Tensor) -> tf.Tensor:
         """Return the products ``[batch, products]`` that are always left out after the histories of `fresh`."""
@@ -240,3 +242,17 @@ class ServedShop(tf.Module):
             "score": scores,
             "title": tf.gather(self.titles, products),
         }
+
+
+def _known_last(products: tf.Tensor, length: int) -> tf.Tensor:
+    """Return ``[batch, length]`` int32: where the newest known of ``products`` ``[batch, events]`` are, from 1.
+
+    They are in their order, oldest first, with 0 on the left for "no more".
+    """
+    events = tf.shape(products)[1]
+    known = tf.cast(products > 0, tf.int32)
+    # Of equals the first comes first, so this is all unknown ones, then all known ones, each in their order.
+    order = tf.math.top_k(1 - known, events).indices
+    places = tf.where(tf.gather(known, order, batch_dims=1) > 0, order + 1, 0)
+    # What follows is traced once for stored histories and these, which takes shapes that are known alike.
+    return tf.ensure_shape(tf.pad(places, [[0, 0], [length, 0]])[:, -length:], [None, length])

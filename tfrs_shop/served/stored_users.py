@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrs_shop.dataset import ShopData, left_padded
+from tfrs_shop.dataset import ShopData
 from tfrs_shop.habits import prior, usual
 from tfrs_shop.schema import BOUGHT
 from tfrs_shop.served.lookup import LineTable, Lists
@@ -61,11 +61,11 @@ class StoredUsers(tf.Module):
         What is stored was another session: a user who comes back begins one, and habits count.
         """
         rows = {
-            "history_product": left_padded(self.products.rows(user), self.length, 0),
-            "history_event_type": left_padded(self.types.rows(user), self.length, 0),
-            "history_query": left_padded(self.queries.rows(user), self.length, 0),
-            "history_timestamp": left_padded(self.times.rows(user), self.length, -1),
-            "history_rating": left_padded(self.ratings.rows(user), self.length, float("nan")),
+            "history_product": self.products.newest(user, self.length, 0),
+            "history_event_type": self.types.newest(user, self.length, 0),
+            "history_query": self.queries.newest(user, self.length, 0),
+            "history_timestamp": self.times.newest(user, self.length, -1),
+            "history_rating": self.ratings.newest(user, self.length, float("nan")),
             "profile": tf.gather(self.profiles, user),
         }
         if self.habits:
