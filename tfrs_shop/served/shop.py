@@ -186,7 +186,7 @@ class ServedShop(tf.Module):
         known = tf.cast(history > 0, tf.float32)[..., None]
         inputs = {
             "product_vectors": table_rows(self.vectors, history) * known,
-            "event_type": rows["history_event_type"],
+            "event_type": _of_unknown_shape(rows["history_event_type"]),
             "query_vectors": tf.gather(self.query_vectors, rows["history_query"]),
             "profile": rows["profile"],
         }
@@ -242,6 +242,15 @@ class ServedShop(tf.Module):
             "score": scores,
             "title": tf.gather(self.titles, products),
         }
+
+
+def _of_unknown_shape(values: tf.Tensor) -> tf.Tensor:
+    """Return ``values`` ``[batch, history]`` without their shape.
+
+    Where TensorFlow's optimizer finds that more than two sums of the query tower have one shape, it adds them at once,
+    which gains nothing, then looks at what memory the sum needs, and warns on stderr of each softmax on its way.
+    """
+    return tf.compat.v1.placeholder_with_default(values, [None, None])
 
 
 def _known_last(products: tf.Tensor, length: int) -> tf.Tensor:
