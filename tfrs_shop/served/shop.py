@@ -131,7 +131,7 @@ class ServedShop(tf.Module):
         kinds = tf.where(products > 0, tf.cast(self.event_types.lookup(event_type), tf.int32), 0)
         # A type that training did not know is read as the most frequent one, but is no purchase.
         read = tf.where(products > 0, tf.maximum(kinds, self.least_type), 0)
-        newest = _known_last(products, self.length)
+        newest = known_last(products, self.length)
         rows = {
             "history_product": tf.gather(tf.pad(products, [[0, 0], [1, 0]]), newest, batch_dims=1),
             "history_event_type": tf.gather(tf.pad(read, [[0, 0], [1, 0]]), newest, batch_dims=1),
@@ -253,7 +253,7 @@ def _of_unknown_shape(values: tf.Tensor) -> tf.Tensor:
     return tf.compat.v1.placeholder_with_default(values, [None, None])
 
 
-def _known_last(products: tf.Tensor, length: int) -> tf.Tensor:
+def known_last(products: tf.Tensor, length: int) -> tf.Tensor:
     """Return ``[batch, length]`` int32: where the newest known of ``products`` ``[batch, events]`` are, from 1.
 
     They are in their order, oldest first, with 0 on the left for "no more".
