@@ -69,7 +69,7 @@ class Followed(NamedTuple):
 
     Attributes:
         splits: ``[batch + 1]`` int64: row i's edges are at ``splits[i]:splits[i + 1]``.
-        row: ``[edges]`` int64, the row of each.
+        row: ``[edges]`` int32, the row of each.
         neighbor: ``[edges]`` int32 products.
         weight: ``[edges]`` float32, faded.
     """
@@ -113,7 +113,7 @@ class EdgeScorer(tf.Module):
         event = tf.searchsorted(splits, tf.range(splits[-1]), side="right", out_type=tf.int64) - 1
         return Followed(
             splits=tf.gather(splits, width * tf.range(batch + 1)),
-            row=event // width,
+            row=tf.cast(event // width, tf.int32),
             neighbor=table_rows(self.neighbor, places.values),
             weight=table_rows(self.weight, places.values) * tf.gather(fading, event % width),
         )
@@ -126,7 +126,7 @@ class EdgeScorer(tf.Module):
     def sums(self, history: tf.Tensor, products: int) -> tf.Tensor:
         """Return ``[batch, products + 1]`` float32: the faded weights of the edges that lead to each product."""
         found = self.edges(history)
-        places = tf.stack([tf.cast(found.row, tf.int32), found.neighbor], 1)
+        places = tf.stack([found.row, found.neighbor], 1)
         shape = tf.stack([tf.shape(history)[0], products + 1])
         return tf.scatter_nd(places, found.weight, shape)
 
