@@ -27,7 +27,7 @@ SIGNATURES = ("serving_default", "recommend_for_history")
 PROTOCOLS = ("REST", "gRPC")
 CONCURRENCY = (1, 8, 32)
 BATCHING = (
-    "max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 4000 }} num_batch_threads {{ value: {threads} }}"
+    "max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 8000 }} num_batch_threads {{ value: {threads} }}"
 )
 
 

@@ -7,13 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import grpc
 import numpy as np
+
+from benchmarks.grpc_client import GrpcConnection
+from serving.model_server.grpc_drain import REFUSAL
 
 HOST = "127.0.0.1"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 TIMEOUT_SECONDS = 30.0
 MAX_FAILURES_KEPT = 20
+# Said before a request is looked at: it was not lost, and may be sent elsewhere. In a header blanks are not escaped.
+_REFUSAL = REFUSAL.encode()
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
 
 # Whether an answer's body is a good one.
@@ -119,7 +123,45 @@ class _RestClient(asyncio.Protocol):
             self._transport.abort()
 
 
-async def _end_late(clients: Sequence[_RestClient]) -> None:
+class _GrpcClient:
+    """One client of a `Load`; `ended` is resolved when it asks no more."""
+
+    def __init__(self, load: "Load", connection: GrpcConnection, number: int) -> None:
+        self._load, self._connection, self._number = load, connection, number
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def ask(self) -> None:
+        """Ask until the load is to stop, or the server goes away."""
+        if self._load.stopped.is_set() or self._connection.going_away:
+            self._end()
+            return
+        requests = self._load.requests
+        request = requests[self._number % len(requests)]
+        self._number += 1
+        self._start = time.perf_counter()
+        self._connection.call(request, self._answered)
+
+    def _answered(self, message: bytes | None, headers: bytes) -> None:
+        if self.ended.done():
+            return
+        if message is None and _REFUSAL in headers:
+            self._end()
+            return
+        self._load.take(self._start, message is not None, message or b"", headers)
+        self.ask()
+
+    def end_late(self) -> None:
+        """Give up a request that has waited too long."""
+        if not self.ended.done() and time.perf_counter() - self._start > TIMEOUT_SECONDS:
+            self._load.outcome.fail(f"no answer in {TIMEOUT_SECONDS:.0f} s")
+            self._end()
+
+    def _end(self) -> None:
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+async def _end_late(clients: Sequence[_RestClient] | Sequence[_GrpcClient]) -> None:
     while True:
         await asyncio.sleep(1.0)
         for client in clients:
@@ -157,22 +199,22 @@ class Load(threading.Thread):
         watch.cancel()
 
     async def _grpc(self) -> None:
-        async with grpc.aio.insecure_channel(f"{HOST}:{self._port}") as channel:
-            call = channel.unary_unary(PREDICT)
-            await asyncio.gather(*(self._grpc_client(call, number) for number in range(self._clients)))
-
-    async def _grpc_client(self, call: Callable, number: int) -> None:
-        while not self.stopped.is_set():
-            start = time.perf_counter()
-            try:
-                body = await call(self.requests[number % len(self.requests)], timeout=TIMEOUT_SECONDS)
-            except grpc.aio.AioRpcError as error:
-                if error.code() is grpc.StatusCode.UNAVAILABLE and "connect" in (error.details() or "").lower():
-                    return
-                self.outcome.fail(f"{error.code()}: {error.details()}")
-            else:
-                self.take(start, True, body, body[:200])
-            number += 1
+        """All clients on one connection, as on one channel of gRPC's own client."""
+        loop = asyncio.get_running_loop()
+        try:
+            _, connection = await loop.create_connection(
+                lambda: GrpcConnection(f"{HOST}:{self._port}", PREDICT, int(TIMEOUT_SECONDS)), HOST, self._port
+            )
+        except OSError:
+            return
+        clients = [_GrpcClient(self, connection, number) for number in range(self._clients)]
+        watch = asyncio.create_task(_end_late(clients))
+        for client in clients:
+            client.ask()
+        all_ended = asyncio.gather(*(client.ended for client in clients))
+        await asyncio.wait([connection.lost, all_ended], return_when=asyncio.FIRST_COMPLETED)
+        watch.cancel()
+        connection.close()
 
     def take(self, start: float, well: bool, body: bytes, shown: bytes) -> None:
         """Count an answer to what was asked at ``start``, a failure unless it is ``well`` and its body good."""

@@ -160,7 +160,6 @@ def test_variable_lengths_are_padded_with_the_first_value_when_asked(watch):
     [
         ("types", "float", "y", {"x": np.float32(7.0)}, 7.0),
         ("half", "serving_default", "y", {"x": np.float32([])}, []),
-        ("half", "serving_default", "y", {"x": np.float32([1.0] * 5)}, [2.5] * 5),
         ("pair", "scalar", "total", {"x": np.float32([1.0, 2.0])}, 3.0),
         ("pair", "with_default", "y", {"x": np.float32([1.0]), "step": np.float32(2.0)}, [3.0]),
     ],
@@ -168,6 +167,25 @@ def test_variable_lengths_are_padded_with_the_first_value_when_asked(watch):
 def test_what_cannot_be_part_of_a_batch_runs_alone(watch, model, signature, output, feeds, expected):
     server = watch(model, max_batch_size=4, batch_timeout_seconds=5.0)
     assert server.ask(signature, output, **feeds) == expected
+
+
+def test_a_request_of_more_rows_than_a_batch_runs_in_parts(watch):
+    server = watch("half", max_batch_size=4, batch_timeout_seconds=5.0)
+    assert server.ask("serving_default", x=np.float32(range(9))) == [2.0 + 0.5 * value for value in range(9)]
+    assert server.sizes == [4, 4, 1]
+
+
+def test_an_error_in_a_part_names_the_row_by_its_place_in_the_request(watch):
+    server = watch("pair", max_batch_size=2, batch_timeout_seconds=5.0)
+    with pytest.raises(ServingError, match=r"indices\[3\] = 7 is not in \[0, 3\)"):
+        server.ask("lookup", x=np.int32([0, 1, 2, 7, 0]))
+
+
+def test_what_is_not_a_row_for_each_of_many_runs_whole_and_is_not_tried_in_parts_again(watch):
+    server = watch("pair", max_batch_size=2, batch_timeout_seconds=5.0)
+    rows = np.float32([1.0, 2.0, 3.0])
+    assert server.ask("uneven", "first", x=rows) == server.ask("uneven", "first", x=rows) == [1.0]
+    assert server.sizes == [2, 3, 3]
 
 
 def test_outputs_that_are_not_a_row_for_each_input_row_are_found_out_and_run_apart(watch):

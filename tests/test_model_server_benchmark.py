@@ -1,5 +1,8 @@
 """The benchmark of the server: what it asks, what it breaks, and what it calls kept."""
 
+import collections
+import contextlib
+import itertools
 import random
 import signal
 import socket
@@ -7,7 +10,9 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
 from google.protobuf import text_format
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -15,7 +20,8 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 from benchmarks.serving import bars
 from benchmarks.serving_bundle import questions
 from benchmarks.serving_faults import _INTERRUPTED_COPY
-from benchmarks.serving_load import Load, Outcome
+from benchmarks.serving_load import PREDICT, Load, Outcome
+from serving.model_server.grpc_drain import REFUSAL
 from serving.model_server.records import write_records
 from tfrs_shop.errors import UserError
 
@@ -146,3 +152,72 @@ def test_a_client_reads_whole_answers_comes_back_when_it_is_sent_away_and_counts
         "no answer: the connection was closed",
     ]
     assert min(outcome.seconds) > 0.002
+
+
+@contextlib.contextmanager
+def grpc_server(answer):
+    """gRPC's own server, whose Predict is `answer`; yields its port."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    service, method = PREDICT.strip("/").split("/")
+    handlers = {method: grpc.unary_unary_rpc_method_handler(answer)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield port
+    server.stop(0).wait()
+
+
+@pytest.mark.parametrize("size", [1, 10_000, 300_000])
+def test_grpc_clients_read_the_answers_of_grpcs_own_server_whatever_their_size(size):
+    asked = collections.Counter()
+
+    def answer(request, context):
+        asked[request] += 1
+        return request * size
+
+    with grpc_server(answer) as port:
+        load = Load("gRPC", port, [b"a", b"b", b"c"], 5, check=lambda body: body[:1] * size == body)
+        load.start()
+        time.sleep(0.3)
+        outcome = load.stop()
+    assert outcome.failures == []
+    assert len(outcome.seconds) == asked.total() >= 5
+    assert set(asked) == {b"a", b"b", b"c"}
+
+
+def test_a_grpc_error_is_a_failure_with_its_words_and_a_refusal_ends_the_client():
+    turn = itertools.count()
+
+    def answer(request, context):
+        if next(turn) == 0:
+            context.abort(grpc.StatusCode.INTERNAL, "no luck")
+        context.abort(grpc.StatusCode.UNAVAILABLE, REFUSAL)
+
+    with grpc_server(answer) as port:
+        load = Load("gRPC", port, [b"a"], 1, check=bool)
+        load.start()
+        load.join(10)
+        assert not load.is_alive()
+        outcome = load.stop()
+    assert (len(outcome.seconds), outcome.failed) == (0, 1)
+    assert "no luck" in outcome.failures[0]
+
+
+def test_a_grpc_server_that_ends_with_calls_open_fails_them():
+    reached, hold = threading.Event(), threading.Event()
+
+    def answer(request, context):
+        reached.set()
+        hold.wait(10)
+        return b"late"
+
+    with grpc_server(answer) as port:
+        load = Load("gRPC", port, [b"a"], 2, check=bool)
+        load.start()
+        reached.wait(10)
+    hold.set()
+    outcome = load.stop()
+    assert (len(outcome.seconds), outcome.failed) == (0, 2)
+    refused = Load("gRPC", port, [b"a"], 2, check=bool)
+    refused.start()
+    assert refused.stop().failed == 0

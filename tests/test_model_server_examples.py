@@ -240,9 +240,9 @@ def test_examples_over_rest_and_grpc_are_logged_with_their_answers_and_replay(ma
         task = several.tasks.add(method_name=f"tensorflow/serving/{method}")
         task.model_spec.name, task.model_spec.signature_name = "examples", name
     answers = [
-        service.Classify(classified, None),
-        service.Regress(regressed, None),
-        service.MultiInference(several, None),
+        service.classify(classified),
+        service.regress(regressed),
+        service.multi_inference(several),
     ]
     log.close()
     (path,) = tmp_path.rglob("*.tfrecord")

@@ -1,5 +1,6 @@
 """Several models, policies and labels: from a config, and changed while the server runs."""
 
+import asyncio
 import time
 
 import grpc
@@ -258,12 +259,14 @@ def test_the_health_service_says_serving_for_what_it_knows(channel):
 
 
 def test_health_turns_false_at_the_end():
-    service = HealthService()
-    service.stop()
-    assert service._check(service._request(service=""), None).status == 2
-    assert [answer.status for answer in service._watch(service._request(service=""), _Active())] == [2]
+    async def asked():
+        service = HealthService()
+        watched = service.watch(service._request(service=""), None)
+        answers = [await anext(watched)]
+        service.stop()
+        answers += [answer async for answer in watched]
+        answers.append(await service.check(service._request(service=""), None))
+        answers += [answer async for answer in service.watch(service._request(service=""), None)]
+        return [answer.status for answer in answers]
 
-
-class _Active:
-    def is_active(self):
-        return True
+    assert asyncio.run(asked()) == [1, 2, 2, 2]

@@ -83,7 +83,7 @@ def test_predictions_over_rest_and_grpc_are_logged_with_request_and_answer(manag
     rest, service = RestApi(manager, request_log=log), PredictionService(manager, log)
     body = b'{"signature_name": "lookup", "instances": [2, 0]}'
     assert rest.answer("POST", "/v1/models/pair:predict", {}, body).status == 200
-    answer = service.Predict(grpc_request("pair", "scalar", x=np.array([1, 2], np.float32)), context=None)
+    answer = service.predict(grpc_request("pair", "scalar", x=np.array([1, 2], np.float32)))
     log.close()
     (path,) = whole_files(tmp_path / "pair")
     first, second = (record.predict_log for record in logged(path))

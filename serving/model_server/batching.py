@@ -1,9 +1,10 @@
 """Dynamic batching: requests of one kind that arrive together run as one, with the answers they would have had alone.
 
 What is together in a batch has the same servable, tensors, types, and shapes but for the first dimension. A request
-that cannot be part of a batch runs alone: a scalar input, inputs of different length, more rows than a batch may have,
-a signature whose shapes say that an output is not one row for each input row. When a batch fails, or turns out to
-have outputs of another length, its requests are run again one by one.
+that cannot be part of a batch runs alone: a scalar input, inputs of different length, a signature whose shapes say that
+an output is not one row for each input row. When a batch fails, or turns out to have outputs of another length, its
+requests are run again one by one. A request of more rows than a batch may have runs in parts of that size, so that it
+takes no more memory than a batch, and TensorFlow keeps no kernels for its size.
 """
 
 import logging
@@ -211,7 +212,7 @@ class ServableBatcher:
             ready.set()
 
         if not self.submit(feeds, fetches, done):
-            return self._servable.run_alone(feeds, fetches)
+            return self._run_in_parts(feeds, fetches)
         ready.wait()
         if isinstance(answers[0], ServingError):
             raise answers[0]
@@ -220,7 +221,7 @@ class ServableBatcher:
     def submit(self, feeds: Mapping[str, Array], fetches: Sequence[str], done: Done) -> bool:
         """As `run`, but return at once and call `done` later; False where the request cannot be part of a batch."""
         rows = self._rows(feeds, fetches)
-        if rows is None:
+        if rows is None or rows > self._scheduler.options.max_batch_size:
             return False
         padded = self._scheduler.options.pad_variable_length_inputs
         shapes = tuple(
@@ -231,7 +232,7 @@ class ServableBatcher:
         return True
 
     def _rows(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> int | None:
-        """The rows of a request, None where it cannot be part of a batch."""
+        """The rows of a request, None where its answer may not be one row for each."""
         if (tuple(sorted(feeds)), tuple(fetches)) in self._alone:
             return None
         if not all(self._by_row.get(name, False) for name in (*feeds, *fetches)):
@@ -240,7 +241,29 @@ class ServableBatcher:
         if len(lengths) != 1:
             return None
         (rows,) = lengths
-        return rows if 0 < rows <= self._scheduler.options.max_batch_size else None
+        return rows if rows > 0 else None
+
+    def _run_in_parts(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:
+        """Run a request of many rows as batches of them, where that gives the answer that it has alone."""
+        rows, most = self._rows(feeds, fetches), self._scheduler.options.max_batch_size
+        if rows is None or rows <= most:
+            return self._servable.run_alone(feeds, fetches)
+        parts: list[list[Array]] = []
+        for start in range(0, rows, most):
+            part = {name: array[start : start + most] for name, array in feeds.items()}
+            try:
+                outputs = self._servable.run_alone(part, fetches)
+            except ServingError:
+                # An error may name a row, which must be its place in the request and not in the part.
+                return self._servable.run_alone(feeds, fetches)
+            if any(output.shape[:1] != (min(most, rows - start),) for output in outputs):
+                self._alone.add((tuple(sorted(feeds)), tuple(fetches)))
+                return self._servable.run_alone(feeds, fetches)
+            parts.append(outputs)
+        columns = list(zip(*parts, strict=True))
+        if any(len({output.shape[1:] for output in column}) > 1 for column in columns):
+            return self._servable.run_alone(feeds, fetches)
+        return [np.concatenate(column) for column in columns]
 
     def run_batch(self, tasks: list[_Task]) -> None:
         """Answer the tasks of one batch."""

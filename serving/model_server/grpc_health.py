@@ -1,18 +1,16 @@
 """The standard gRPC health service (grpc.health.v1.Health), without a package of its own."""
 
+import asyncio
 import functools
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
+import grpc.aio
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
 
 UNKNOWN, SERVING, NOT_SERVING, SERVICE_UNKNOWN = 0, 1, 2, 3
 SERVICES = ("", "ModelService", "PredictionService")
-# A watcher keeps a thread for as long as it watches.
-_MAX_WATCHERS = 4
-_WATCH_SECONDS = 1.0
 
 
 @functools.cache
@@ -44,50 +42,36 @@ class HealthService:
 
     def __init__(self) -> None:
         self._request, self._response = _messages()
-        self._changed = threading.Condition()
-        self._status = SERVING
-        self._watchers = 0
+        self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Tell every client that the server is going away."""
-        with self._changed:
-            self._status = NOT_SERVING
-            self._changed.notify_all()
+        """In the event loop: tell every client that the server is going away."""
+        self._stopping.set()
 
-    def add_to(self, server: grpc.Server) -> None:
-        """Answer health calls on `server`."""
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What answers health calls on a server in an event loop."""
+        read, write = self._request.FromString, self._response.SerializeToString
         handlers = {
-            "Check": grpc.unary_unary_rpc_method_handler(
-                self._check, self._request.FromString, self._response.SerializeToString
-            ),
-            "Watch": grpc.unary_stream_rpc_method_handler(
-                self._watch, self._request.FromString, self._response.SerializeToString
-            ),
+            "Check": grpc.unary_unary_rpc_method_handler(self.check, read, write),
+            "Watch": grpc.unary_stream_rpc_method_handler(self.watch, read, write),
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("grpc.health.v1.Health", handlers),))
+        return grpc.method_handlers_generic_handler("grpc.health.v1.Health", handlers)
 
-    def _check(self, request: Any, context: grpc.ServicerContext) -> Any:
+    def _status(self) -> Any:
+        return self._response(status=NOT_SERVING if self._stopping.is_set() else SERVING)
+
+    async def check(self, request: Any, context: grpc.aio.ServicerContext) -> Any:
+        """The status now."""
         if request.service not in SERVICES:
-            context.abort(grpc.StatusCode.NOT_FOUND, "")
-        return self._response(status=self._status)
+            await context.abort(grpc.StatusCode.NOT_FOUND, "")
+        return self._status()
 
-    def _watch(self, request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-        with self._changed:
-            if self._watchers >= _MAX_WATCHERS:
-                context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watchers")
-            self._watchers += 1
-        try:
-            told = None
-            while context.is_active():
-                status = self._status if request.service in SERVICES else SERVICE_UNKNOWN
-                if status != told:
-                    told = status
-                    yield self._response(status=status)
-                if told == NOT_SERVING:
-                    return
-                with self._changed:
-                    if self._status == status or status == SERVICE_UNKNOWN:
-                        self._changed.wait(_WATCH_SECONDS)
-        finally:
-            with self._changed:
-                self._watchers -= 1
+    async def watch(self, request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        """The status now, and again when it changes."""
+        known, stopping = request.service in SERVICES, self._stopping.is_set()
+        yield self._status() if known else self._response(status=SERVICE_UNKNOWN)
+        if known and stopping:
+            return
+        await self._stopping.wait()
+        if known:
+            yield self._status()

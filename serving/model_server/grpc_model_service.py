@@ -2,12 +2,11 @@
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
-from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2, model_service_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_management_pb2
 
 from serving.model_server import metrics
-from serving.model_server.grpc_services import answered, chosen_version
+from serving.model_server.grpc_calls import Call, answered, chosen_version
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import status_response
 from serving.model_server.model_configs import ModelConfigs
@@ -16,19 +15,28 @@ from serving.model_server.status import invalid
 logger = logging.getLogger(__name__)
 
 
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Answers GetModelStatus and HandleReloadConfigRequest."""
+class ModelService:
+    """Answers GetModelStatus and HandleReloadConfigRequest; what is wrong is raised as a ServingError."""
+
+    NAME = "tensorflow.serving.ModelService"
 
     def __init__(self, manager: ModelManager, configs: ModelConfigs, stopping: Callable[[], bool]) -> None:
         self._manager = manager
         self._configs = configs
         self._stopping = stopping
 
-    def GetModelStatus(  # noqa: N802
-        self, request: get_model_status_pb2.GetModelStatusRequest, context: Any
+    def calls(self) -> dict[str, Call]:
+        """The methods by name."""
+        return {
+            "GetModelStatus": Call(get_model_status_pb2.GetModelStatusRequest, self.status),
+            "HandleReloadConfigRequest": Call(model_management_pb2.ReloadConfigRequest, self.reload),
+        }
+
+    def status(
+        self, request: get_model_status_pb2.GetModelStatusRequest
     ) -> get_model_status_pb2.GetModelStatusResponse:
         """The state of one version, or of all that a model has or had."""
-        return answered(context, lambda: self._status(request))
+        return answered(lambda: self._status(request))
 
     def _status(
         self, request: get_model_status_pb2.GetModelStatusRequest
@@ -38,11 +46,9 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         name, version, _ = chosen_version(request.model_spec)
         return status_response(self._manager.status(name, version))
 
-    def HandleReloadConfigRequest(  # noqa: N802
-        self, request: model_management_pb2.ReloadConfigRequest, context: Any
-    ) -> model_management_pb2.ReloadConfigResponse:
+    def reload(self, request: model_management_pb2.ReloadConfigRequest) -> model_management_pb2.ReloadConfigResponse:
         """Serve another list of models from now on; answers when the new ones are available."""
-        return answered(context, lambda: self._reload(request))
+        return answered(lambda: self._reload(request))
 
     def _reload(self, request: model_management_pb2.ReloadConfigRequest) -> model_management_pb2.ReloadConfigResponse:
         if request.config.WhichOneof("config") != "model_config_list":

@@ -1,12 +1,10 @@
-"""PredictionService on the stubs of tensorflow-serving-api, and how a gRPC call ends."""
+"""PredictionService: predictions over gRPC, and the signatures of a model."""
 
-import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple
 
-import grpc
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from tensorflow_serving.apis import (
     classification_pb2,
@@ -14,99 +12,141 @@ from tensorflow_serving.apis import (
     inference_pb2,
     model_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
     regression_pb2,
 )
 
 from serving.model_server import metrics
+from serving.model_server.grpc_calls import Answer, Call, Done, answered, chosen_version
 from serving.model_server.inference import classify, fill_spec, multi_inference, regress
+from serving.model_server.json_values import Array
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_response
-from serving.model_server.predict import DEFAULT_SIGNATURE, predict
+from serving.model_server.predict import DEFAULT_SIGNATURE, PredictPlan, plan_predict
 from serving.model_server.request_log import RequestLog, log_of_call
 from serving.model_server.servable import Servable
-from serving.model_server.status import Code, ServingError, from_exception, invalid
+from serving.model_server.status import Code, ServingError, invalid
 from serving.model_server.tensor_protos import to_proto
 
-logger = logging.getLogger(__name__)
 
-_MESSAGE_LIMIT = 1024
-_GRPC_CODES = {code.value[0]: code for code in grpc.StatusCode}
-Answer = TypeVar("Answer")
-
-
-def abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
-    """End a call with an error, its message cut as TensorFlow Serving cuts it."""
-    message = error.message
-    if len(message) > _MESSAGE_LIMIT:
-        message = message[:_MESSAGE_LIMIT] + "...TRUNCATED"
-    context.abort(_GRPC_CODES[int(error.code)], message.encode("utf-8", "replace").decode())
-    raise AssertionError("abort always raises")
-
-
-def answered(context: grpc.ServicerContext, answer: Callable[[], Answer]) -> Answer:
-    """The answer, or the call ended with the status of what was raised."""
+def counted(model: str, api: str, start: float, answer: Callable[[], Answer]) -> Answer:
+    """As `answered`, and count the request and its time since `start`."""
     try:
-        return answer()
-    except Exception as error:
-        abort(context, _known(error))
-
-
-def counted(context: grpc.ServicerContext, model: str, api: str, answer: Callable[[], Answer]) -> Answer:
-    """As `answered`, and count the request and its time."""
-    start = time.perf_counter()
-    try:
-        result = answer()
-    except Exception as error:
-        known = _known(error)
-        metrics.REQUEST_COUNT.add(model, known.code.name)
-        abort(context, known)
+        result = answered(answer)
+    except ServingError as error:
+        metrics.REQUEST_COUNT.add(model, error.code.name)
+        raise
     metrics.REQUEST_LATENCY.add(model, api, "GRPC", value=(time.perf_counter() - start) * 1e6)
     metrics.REQUEST_COUNT.add(model, Code.OK.name)
     return result
 
 
-def _known(error: Exception) -> ServingError:
-    known = from_exception(error)
-    if known.code is Code.INTERNAL and not isinstance(error, ServingError):
-        logger.exception("A gRPC call failed")
-    return known
+class _Prediction(NamedTuple):
+    """A predict request that is read and checked, and the servable that it holds until `release`."""
+
+    servable: Servable
+    request: predict_pb2.PredictRequest
+    plan: PredictPlan
+
+    def response(self, fetched: Sequence[Array]) -> predict_pb2.PredictResponse:
+        response = predict_pb2.PredictResponse()
+        response.model_spec.name = self.request.model_spec.name
+        response.model_spec.version.value = self.servable.version
+        response.model_spec.signature_name = self.request.model_spec.signature_name or DEFAULT_SIGNATURE
+        for name, array in self.plan.named(fetched).items():
+            to_proto(array, response.outputs[name])
+        return response
 
 
-def chosen_version(spec: model_pb2.ModelSpec) -> tuple[str, int | None, str | None]:
-    """Name, version and label of a model spec."""
-    choice = spec.WhichOneof("version_choice")
-    return (
-        spec.name,
-        spec.version.value if choice == "version" else None,
-        spec.version_label if choice == "version_label" else None,
-    )
+class PredictionService:
+    """Answers predictions and metadata from the manager's servables; what is wrong is raised as a ServingError."""
 
-
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Answers predictions and metadata from the manager's servables."""
+    NAME = "tensorflow.serving.PredictionService"
 
     def __init__(self, manager: ModelManager, request_log: RequestLog | None = None) -> None:
         self._manager = manager
         self._log = request_log
 
-    def Predict(self, request: predict_pb2.PredictRequest, context: Any) -> predict_pb2.PredictResponse:  # noqa: N802
+    def calls(self, *, batching: bool) -> dict[str, Call]:
+        """The methods by name."""
+        return {
+            "Predict": Call(predict_pb2.PredictRequest, self.predict, self.begin_predict if batching else None),
+            "Classify": Call(classification_pb2.ClassificationRequest, self.classify),
+            "Regress": Call(regression_pb2.RegressionRequest, self.regress),
+            "MultiInference": Call(inference_pb2.MultiInferenceRequest, self.multi_inference),
+            "GetModelMetadata": Call(get_model_metadata_pb2.GetModelMetadataRequest, self.model_metadata),
+        }
+
+    def predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         """Run a signature on tensors."""
-        return counted(context, request.model_spec.name, "Predict", lambda: self._predict(request))
+        return counted(request.model_spec.name, "Predict", time.perf_counter(), lambda: self._predict(request))
 
     def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        prediction = self._read(request)
+        servable, plan = prediction.servable, prediction.plan
+        try:
+            start = time.perf_counter()
+            fetched = servable.run_tensors(plan.feeds, plan.fetches)
+            metrics.RUNTIME_LATENCY.add(servable.name, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
+            return self._response(prediction, fetched)
+        finally:
+            servable.release()
+
+    def begin_predict(self, request: predict_pb2.PredictRequest, done: Done) -> bool:
+        """Put a prediction into a batch, to call `done` from another thread when it is answered.
+
+        False leaves the request to `predict`: it has an error, or is not for a batch.
+        """
+        start = time.perf_counter()
+        try:
+            prediction = self._read(request)
+        except Exception:
+            return False
+        servable, plan = prediction.servable, prediction.plan
+
+        def finish(fetched: list[Array] | ServingError) -> None:
+            metrics.RUNTIME_LATENCY.add(servable.name, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
+            answer: Message | ServingError
+            try:
+                name = request.model_spec.name
+                answer = counted(name, "Predict", start, lambda: self._response(prediction, fetched))
+            except ServingError as error:
+                answer = error
+            finally:
+                servable.release()
+            done(answer)
+
+        try:
+            submitted = servable.batcher is not None and servable.batcher.submit(plan.feeds, plan.fetches, finish)
+        except Exception:
+            submitted = False
+        if not submitted:
+            servable.release()
+        return submitted
+
+    def _read(self, request: predict_pb2.PredictRequest) -> _Prediction:
+        """A prediction whose servable is held; nothing is held where this raises."""
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
-        signature_name = request.model_spec.signature_name or DEFAULT_SIGNATURE
-        with self._manager.serving.servable(*chosen_version(request.model_spec)) as servable:
-            outputs = predict(servable, signature_name, request.inputs, output_filter=list(request.output_filter))
-            response = predict_pb2.PredictResponse()
-            response.model_spec.name = request.model_spec.name
-            response.model_spec.version.value = servable.version
-            response.model_spec.signature_name = signature_name
-            for name, array in outputs.items():
-                to_proto(array, response.outputs[name])
-        self._logged(request.model_spec.name, request, response)
+        servable = self._manager.serving.acquire(*chosen_version(request.model_spec))
+        try:
+            plan = plan_predict(
+                servable,
+                request.model_spec.signature_name,
+                request.inputs,
+                output_filter=list(request.output_filter),
+            )
+            return _Prediction(servable, request, plan)
+        except BaseException:
+            servable.release()
+            raise
+
+    def _response(
+        self, prediction: _Prediction, fetched: Sequence[Array] | ServingError
+    ) -> predict_pb2.PredictResponse:
+        if isinstance(fetched, ServingError):
+            raise fetched
+        response = prediction.response(fetched)
+        self._logged(prediction.request.model_spec.name, prediction.request, response)
         return response
 
     def _logged(self, model: str, request: Message, response: Message) -> None:
@@ -114,11 +154,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             size = request.ByteSize() + response.ByteSize()
             self._log.offer(model, size, lambda: log_of_call(request, response))
 
-    def Classify(  # noqa: N802
-        self, request: classification_pb2.ClassificationRequest, context: Any
-    ) -> classification_pb2.ClassificationResponse:
+    def classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
         """Label examples."""
-        return counted(context, request.model_spec.name, "Classify", lambda: self._classify(request))
+        return counted(request.model_spec.name, "Classify", time.perf_counter(), lambda: self._classify(request))
 
     def _classify(self, request: classification_pb2.ClassificationRequest) -> classification_pb2.ClassificationResponse:
         response = classification_pb2.ClassificationResponse()
@@ -129,11 +167,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._logged(request.model_spec.name, request, response)
         return response
 
-    def Regress(  # noqa: N802
-        self, request: regression_pb2.RegressionRequest, context: Any
-    ) -> regression_pb2.RegressionResponse:
+    def regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
         """Give examples a value."""
-        return counted(context, request.model_spec.name, "Regress", lambda: self._regress(request))
+        return counted(request.model_spec.name, "Regress", time.perf_counter(), lambda: self._regress(request))
 
     def _regress(self, request: regression_pb2.RegressionRequest) -> regression_pb2.RegressionResponse:
         response = regression_pb2.RegressionResponse()
@@ -143,11 +179,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         self._logged(request.model_spec.name, request, response)
         return response
 
-    def MultiInference(  # noqa: N802
-        self, request: inference_pb2.MultiInferenceRequest, context: Any
-    ) -> inference_pb2.MultiInferenceResponse:
+    def multi_inference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
         """Classify and regress the same examples by several signatures."""
-        return answered(context, lambda: self._multi_inference(request))
+        return answered(lambda: self._multi_inference(request))
 
     def _multi_inference(self, request: inference_pb2.MultiInferenceRequest) -> inference_pb2.MultiInferenceResponse:
         spec = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
@@ -161,11 +195,11 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
             raise invalid("Missing ModelSpec")
         return self._manager.serving.servable(*chosen_version(request.model_spec))
 
-    def GetModelMetadata(  # noqa: N802
-        self, request: get_model_metadata_pb2.GetModelMetadataRequest, context: Any
+    def model_metadata(
+        self, request: get_model_metadata_pb2.GetModelMetadataRequest
     ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         """The signatures of a version."""
-        return answered(context, lambda: self._metadata(request))
+        return answered(lambda: self._metadata(request))
 
     def _metadata(
         self, request: get_model_metadata_pb2.GetModelMetadataRequest

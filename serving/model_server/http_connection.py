@@ -2,6 +2,7 @@
 
 import asyncio
 import email.utils
+import functools
 import http
 import logging
 import socket
@@ -24,6 +25,11 @@ _INLINE_BYTES = 16 << 10
 # A client may take longer than `read_seconds` for a request as long as it sends this many bytes a second.
 _SLOWEST_BYTES_PER_SECOND = 16 << 10
 _REASONS = {status.value: status.phrase for status in http.HTTPStatus} | {499: "Client Closed Request"}
+
+
+@functools.lru_cache(1)
+def _date(second: int) -> str:
+    return email.utils.formatdate(second, usegmt=True)
 
 
 @dataclass(frozen=True)
@@ -143,7 +149,7 @@ class Connection(asyncio.Protocol):
         head = [f"HTTP/1.1 {answer.status} {_REASONS.get(answer.status, 'Error')}"]
         head.append(f"Content-Type: {answer.content_type or 'text/html; charset=ISO-8859-1'}")
         head += [f"{name}: {value}" for name, value in answer.headers]
-        head.append(f"Date: {email.utils.formatdate(usegmt=True)}")
+        head.append(f"Date: {_date(int(time.time()))}")
         head.append(f"Content-Length: {len(answer.body)}")
         if not keep_alive:
             head.append("Connection: close")

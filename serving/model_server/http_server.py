@@ -1,10 +1,8 @@
 """An HTTP/1.1 server on asyncio: connections in the event loop, answers from a pool of threads."""
 
 import asyncio
-import contextlib
 import socket
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -12,6 +10,7 @@ from typing import Protocol
 from serving.model_server.http_connection import Connection, Exchange, HttpLimits
 from serving.model_server.http_parser import Request
 from serving.model_server.listener import open_listener, refuse_newcomers, take_waiting
+from serving.model_server.loop_calls import LoopCalls
 from serving.model_server.rest import Answer
 
 _SWEEP_SECONDS = 0.5
@@ -38,8 +37,6 @@ class HttpServer:
         self.waiting = 0
         self.draining = False
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
-        self._answered: deque[tuple[Exchange, Answer]] = deque()
-        self._delivering = False
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.Task[None] | None = None
@@ -47,24 +44,14 @@ class HttpServer:
     async def start(self, host: str, port: int) -> None:
         """Listen; raises OSError where the port cannot be had."""
         self.loop = asyncio.get_running_loop()
+        self._calls = LoopCalls(self.loop)
         self._listener = open_listener(host, port)
         self._server = await self.loop.create_server(lambda: Connection(self), sock=self._listener)
         self._sweeper = self.loop.create_task(self._sweep())
 
     def answered(self, exchange: "Exchange", answer: Answer) -> None:
-        """From any thread: pass an answer to the event loop, which is woken once for all that wait."""
-        self._answered.append((exchange, answer))
-        if not self._delivering:
-            self._delivering = True
-            # A loop that has stopped has sent its clients away already.
-            with contextlib.suppress(RuntimeError):
-                self.loop.call_soon_threadsafe(self._deliver)
-
-    def _deliver(self) -> None:
-        self._delivering = False
-        while self._answered:
-            exchange, answer = self._answered.popleft()
-            exchange.done(answer)
+        """From any thread: pass an answer to the event loop."""
+        self._calls.call(exchange.done, answer)
 
     async def drain(self, seconds: float, linger_seconds: float) -> None:
         """Finish: answers say that the connection closes, then no new ones, then wait for the running requests."""

@@ -9,11 +9,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
-import grpc
 from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from serving.model_server import metrics
 from serving.model_server.batching import BatchingOptions, BatchScheduler
@@ -24,9 +21,9 @@ from serving.model_server.config_files import (
     read_session_config,
 )
 from serving.model_server.flags import Options
-from serving.model_server.grpc_drain import Drain
 from serving.model_server.grpc_health import HealthService
 from serving.model_server.grpc_model_service import ModelService
+from serving.model_server.grpc_server import GrpcServer
 from serving.model_server.grpc_services import PredictionService
 from serving.model_server.http_connection import HttpLimits, html_error
 from serving.model_server.http_parser import Request
@@ -58,7 +55,6 @@ class ModelServer:
         self._options = options
         self._stop = asyncio.Event()
         self._stopped = threading.Event()
-        self._drain = Drain()
         self._log = _request_log(options)
         self._manager = ModelManager(_loader(options), poll_seconds=options.file_system_poll_wait_seconds)
         self._configs = ModelConfigs(
@@ -119,7 +115,9 @@ class ModelServer:
             max_body_bytes=options.rest_api_max_body_bytes, answer_seconds=options.rest_api_timeout_in_ms / 1000
         )
         rest = HttpServer(self._door, threads=options.rest_api_num_threads, limits=limits)
-        grpc_server = self._start_grpc() if options.port else None
+        over_grpc = self._grpc_server() if options.port else None
+        if over_grpc is not None:
+            await over_grpc.start(options.host, options.port)
         if options.rest_api_port:
             try:
                 await rest.start(options.host, options.rest_api_port)
@@ -131,36 +129,20 @@ class ModelServer:
         await self._stop.wait()
         logger.info("Draining: running requests finish, new ones go elsewhere")
         self._health.stop()
-        await asyncio.gather(
-            rest.drain(options.drain_seconds, LINGER_SECONDS),
-            _drain_grpc(grpc_server, self._drain, options.drain_seconds),
-        )
+        drains = [rest.drain(options.drain_seconds, LINGER_SECONDS)]
+        if over_grpc is not None:
+            drains.append(over_grpc.drain(options.drain_seconds, LINGER_SECONDS))
+        await asyncio.gather(*drains)
 
-    def _start_grpc(self) -> grpc.Server:
+    def _grpc_server(self) -> GrpcServer:
         options = self._options
-        server = grpc.server(
-            ThreadPoolExecutor(options.grpc_max_threads, thread_name_prefix="grpc"),
-            interceptors=[self._drain],
-            options=[
-                ("grpc.max_receive_message_length", 2**31 - 1),
-                ("grpc.max_send_message_length", 2**31 - 1),
-                ("grpc.so_reuseport", 0),
-            ],
-        )
         predictions = PredictionService(self._manager, self._log)
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, server)
-        model_service = ModelService(self._manager, self._configs, self._stop.is_set)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(model_service, server)
-        if options.enable_grpc_healthcheck_service:
-            self._health.add_to(server)
-        try:
-            bound = server.add_insecure_port(f"{options.host}:{options.port}")
-        except RuntimeError:
-            bound = 0
-        if not bound:
-            raise UserError(f"--port={options.port}: cannot listen on {options.host}; is the port taken?")
-        server.start()
-        return server
+        models = ModelService(self._manager, self._configs, self._stop.is_set)
+        return GrpcServer(
+            {predictions.NAME: predictions.calls(batching=options.enable_batching), models.NAME: models.calls()},
+            self._health if options.enable_grpc_healthcheck_service else None,
+            options.grpc_max_threads,
+        )
 
     def _ready_line(self) -> str:
         options = self._options
@@ -169,16 +151,6 @@ class ModelServer:
         rest = f"http://{options.host}:{options.rest_api_port}/v1/models" if options.rest_api_port else "off"
         over_grpc = f"{options.host}:{options.port}" if options.port else "off"
         return f"Ready. Versions in service: {'; '.join(models) or 'none'}. REST: {rest}. gRPC: {over_grpc}"
-
-
-async def _drain_grpc(server: grpc.Server | None, drain: Drain, seconds: float) -> None:
-    if server is not None:
-        await asyncio.sleep(min(LINGER_SECONDS, seconds))
-        drain.refuse()
-        loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, drain.wait_until_quiet, seconds)
-        ended = server.stop(0)
-        await loop.run_in_executor(None, ended.wait, seconds)
 
 
 class FrontDoor:
