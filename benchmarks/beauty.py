@@ -29,7 +29,8 @@ ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("TFRS_SHOP_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "bench-results"
 BASELINES = ("popularity", "item_knn", "transition_graph", "tutorial_two_tower", "sasrec")
-# The same settings but for these; every row is trained with the first seed.
+# The same settings but for these; every row is trained with the first seed, without the heads, which change none of
+# its figures. Likeness is no part of the training: it is left out of the first seed's own run.
 ABLATION: dict[str, dict[str, dict[str, Any]]] = {
     "ids_only": {
         "towers": {"text": False, "words": False, "behavior_text": False, "attributes": False, "id_dropout": 0.0},
@@ -43,6 +44,7 @@ ABLATION: dict[str, dict[str, dict[str, Any]]] = {
     "no_ids": {"towers": {"ids": False}},
     "no_averaging": {"training": {"average": 0.0}},
 }
+NO_HEADS: dict[str, dict[str, Any]] = {"behavior": {"steps": 0}, "intent": {"steps": 0}, "search": {"steps": 0}}
 CLI = "tfrs_shop.cli"
 
 
@@ -71,13 +73,24 @@ class Bench:
         took = self.step(CLI, "train", "--data", self.data, "--output", run, "--config", file)
         self.step("benchmarks.ranks", "--run", run, "--output", self.work / "ranks" / name)
         info = json.loads((run / "run.json").read_text())
-        found = {kind: self.ranks(f"{name}/{kind}") for kind in ("mixed", "alone")}
         return {
             "train": took,
             "transition_weight": info["transition_weight"],
             "validation": info["metrics"],
-            **{kind: shown_metrics(ranks) for kind, ranks in found.items()},
+            **self.metrics(name),
         }
+
+    def without_likeness(self, run: str, name: str) -> dict[str, Any]:
+        """Return what a run reaches without likeness."""
+        ranks = self.work / "ranks" / name
+        took = self.step(
+            "benchmarks.ranks", "--run", self.work / "runs" / run, "--output", ranks, "--likeness_weight", "0"
+        )
+        return {"ranks": took, **self.metrics(name)}
+
+    def metrics(self, name: str) -> dict[str, Any]:
+        """Return what is shown of the kept ranks of a run, with the graph and without."""
+        return {kind: shown_metrics(self.ranks(f"{name}/{kind}")) for kind in ("mixed", "alone")}
 
     def baseline(self, name: str) -> dict[str, Any]:
         """Run a baseline and return what it took and reached."""
@@ -113,7 +126,11 @@ def bench(
     result.setdefault("ablation", {})
     for name in (name for name in ablation if name not in result["ablation"]):
         changes = ABLATION[name]
-        row = given.train(name, {**changes, "training": {"seed": seeds[0], **changes.get("training", {})}})
+        if set(changes) == {"likeness"}:
+            row = given.without_likeness(first, name)
+        else:
+            training = {"seed": seeds[0], **changes.get("training", {})}
+            row = given.train(name, {**NO_HEADS, **changes, "training": training})
         tests = {
             kind: compared(given.ranks(f"{first}/{kind}"), given.ranks(f"{name}/{kind}")) for kind in ("mixed", "alone")
         }

@@ -2,10 +2,12 @@
 
 A file holds, for each example in the split's order, its user and the rank of its target under both protocols.
 ``python -m benchmarks.ranks --run RUN --output DIR`` writes those of a finished run: ``mixed.npz`` with the transition
-graph as the run has it, ``alone.npz`` without.
+graph as the run has it, ``alone.npz`` without. With ``--likeness_weight`` likeness has this weight, and the graph's is
+chosen anew: the towers are trained without either.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -79,14 +81,20 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Keep the ranks of a run's test targets.")
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--likeness_weight", type=float, help="instead of the run's")
     given = parser.parse_args(arguments)
+    from tfrs_shop.mixture import choose_mixture
     from tfrs_shop.run import load_run
 
     import tensorflow as tf  # isort: skip
 
-    model, data, info = load_run(given.run)
+    model, data, _ = load_run(given.run)
+    if given.likeness_weight is not None:
+        likeness = dataclasses.replace(model.config.likeness, weight=given.likeness_weight)
+        model.config = dataclasses.replace(model.config, likeness=likeness)
+        choose_mixture(model, data, print)
     vectors = model.product_vectors()
-    for name, weight in (("mixed", info.transition_weight), ("alone", 0.0)):
+    for name, weight in (("mixed", model.transition_weight), ("alone", 0.0)):
         model.transition_weight = weight
         # Traced anew for each weight.
         scorer = tf.function(lambda rows: model.final_scores(vectors, rows), reduce_retracing=True)

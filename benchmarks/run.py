@@ -36,7 +36,7 @@ def full() -> None:
 def quick(data: Path, output: Path) -> None:
     """Run all but the indexes and the text encoder, with few epochs, on the data directory `data`."""
     here = ["--data", str(data), "--output", str(output), "--index", "brute_force"]
-    run_step("benchmarks.beauty", *here, "--quick", "--name", "quick", in_process=True)
+    run_step("benchmarks.beauty", *here, "--quick", "--name", "quick", "--ablation", "no_likeness", in_process=True)
     file = str(output / "speed.json")
     run_step("benchmarks.speed", str(data), "--epochs", "1", "--turns", "1", "--output", file, in_process=True)
     run_step("benchmarks.tables", str(output / "quick.json"), file, in_process=True)

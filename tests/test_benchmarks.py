@@ -30,6 +30,8 @@ def test_the_quick_run_writes_every_figure_and_prints_the_tables(shop, tmp_path,
     for protocol in PROTOCOLS:
         evaluated = result[f"evaluate, {protocol}"]
         assert result["mean"]["mixed"][protocol]["recall@10"] == pytest.approx(evaluated["recall@10"], abs=0.02)
+    # The small shop has no text to be like.
+    assert result["ablation"]["no_likeness"]["mixed"] == result["seeds"]["17"]["mixed"]
     speed = json.loads((tmp_path / "speed.json").read_text())
     assert speed["ratios by second"]["evaluate, package / evaluate, tutorial"] > 0
     shown = capsys.readouterr().out

@@ -31,18 +31,18 @@ def manager(tmp_path_factory):
 class Running:
     """A `GrpcServer` in the event loop of a thread."""
 
-    def __init__(self, manager, *, batching: bool = True) -> None:
+    def __init__(self, manager, *, batching: bool = True, max_waiting: int = 8) -> None:
         self.port = free_port()
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         service = PredictionService(manager)
-        self.server = self.run(self._start({service.NAME: service.calls(batching=batching)}))
+        self.server = self.run(self._start({service.NAME: service.calls(batching=batching)}, max_waiting))
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
         self.stub = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 
-    async def _start(self, services):
-        server = GrpcServer(services, None, threads=2)
+    async def _start(self, services, max_waiting):
+        server = GrpcServer(services, None, threads=2, max_waiting=max_waiting)
         await server.start("127.0.0.1", self.port)
         return server
 
@@ -122,6 +122,17 @@ def test_without_batching_every_call_runs_by_itself(manager):
         assert values(running.stub.Predict(lookup(2, 0), timeout=20)) == [30, 10]
 
 
+def test_where_too_many_wait_a_call_is_unavailable_at_once(manager, batches):
+    with contextlib.closing(Running(manager, max_waiting=2)) as running:
+        waiting = [running.stub.Predict.future(lookup(place), timeout=20) for place in (0, 1)]
+        wait_until(lambda: running.server._drain.running == 2)
+        with pytest.raises(grpc.RpcError) as caught:
+            running.stub.Predict(lookup(2), timeout=1)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.details() == "Too many requests are waiting for this server"
+        assert [values(call.result()) for call in waiting] == [[10], [20]]
+
+
 @pytest.mark.parametrize("size", [3, 30_000])
 def test_what_is_no_message_is_an_internal_error_as_with_any_grpc_server(running, size):
     call = running.channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
@@ -150,7 +161,7 @@ def wait_until(holds):
 
 def test_a_server_that_drains_answers_what_runs_and_refuses_what_comes(running, batches):
     waiting = running.stub.Predict.future(lookup(0), timeout=20)
-    wait_until(lambda: running.server._drain._running == 1)
+    wait_until(lambda: running.server._drain.running == 1)
     drained = asyncio.run_coroutine_threadsafe(running.server.drain(10.0, 0.0), running.loop)
     wait_until(lambda: running.server._drain._refusing)
     with pytest.raises(grpc.RpcError) as caught:
@@ -163,4 +174,4 @@ def test_a_server_that_drains_answers_what_runs_and_refuses_what_comes(running, 
 
 def test_a_port_that_is_taken_is_one_clear_sentence(running):
     with pytest.raises(UserError, match=rf"--port={running.port}: cannot listen on 127.0.0.1; is the port taken\?"):
-        running.run(running._start({}))
+        running.run(running._start({}, 8))

@@ -17,11 +17,11 @@ _TICK = 0.02
 
 
 class Drain:
-    """Counts running calls, and from `refuse` on turns new ones away; used in the event loop alone."""
+    """Counts the calls that are ``running``, and from `refuse` on turns new ones away; used in the event loop alone."""
 
     def __init__(self) -> None:
         self._refusing = False
-        self._running = 0
+        self.running = 0
         self._last = 0.0
 
     def begin(self) -> bool:
@@ -29,12 +29,12 @@ class Drain:
         if self._refusing:
             self._last = time.monotonic()
             return False
-        self._running += 1
+        self.running += 1
         return True
 
     def end(self) -> None:
         """The end of what `begin` began."""
-        self._running -= 1
+        self.running -= 1
 
     def refuse(self) -> None:
         """Take no new calls."""
@@ -46,6 +46,6 @@ class Drain:
         start = time.monotonic()
         while (now := time.monotonic()) < start + seconds:
             quiet = now - self._last >= QUIET_SECONDS or now - start >= MOST_SECONDS
-            if not self._running and quiet:
+            if not self.running and quiet:
                 return
             await asyncio.sleep(_TICK)

@@ -34,10 +34,18 @@ _Handler = Callable[[bytes, grpc.aio.ServicerContext], Awaitable[bytes]]
 class GrpcServer:
     """Answers the calls of `services`, each by its full name; made and used in a running event loop."""
 
-    def __init__(self, services: Mapping[str, Mapping[str, Call]], health: HealthService | None, threads: int) -> None:
+    def __init__(
+        self,
+        services: Mapping[str, Mapping[str, Call]],
+        health: HealthService | None,
+        *,
+        threads: int,
+        max_waiting: int = 1024,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._calls = LoopCalls(self._loop)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
+        self._max_waiting = max_waiting
         self._drain = Drain()
         self._server = grpc.aio.server(options=_OPTIONS)
         for name, calls in services.items():
@@ -71,6 +79,8 @@ class GrpcServer:
             if not self._drain.begin():
                 await context.abort(grpc.StatusCode.UNAVAILABLE, REFUSAL)
             try:
+                if self._drain.running > self._max_waiting:
+                    raise ServingError(Code.UNAVAILABLE, "Too many requests are waiting for this server")
                 return await self._answer(call, body)
             except ServingError as error:
                 await _abort(context, error)

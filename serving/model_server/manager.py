@@ -75,11 +75,16 @@ class _Model:
 
 
 class ModelManager:
-    """Keeps every model's wanted versions in service: the map `serving` holds what requests may use."""
+    """Keeps every model's wanted versions in service: the map `serving` holds what requests may use.
 
-    def __init__(self, loader: Loader, *, poll_seconds: float = 1.0) -> None:
+    A version that has left service is unloaded `rest_seconds` later: the first requests to its successor, which finds
+    its memory cold, do not share the cores with that too.
+    """
+
+    def __init__(self, loader: Loader, *, poll_seconds: float = 1.0, rest_seconds: float = 0.0) -> None:
         self._loader = loader
         self._poll_seconds = poll_seconds
+        self._rest_seconds = rest_seconds
         self._models: dict[str, _Model] = {}
         self.serving = ServingMap()
         self._lock = threading.RLock()
@@ -268,6 +273,8 @@ class ModelManager:
         threading.Thread(target=self._drain, args=(name, number, version, servable), daemon=True).start()
 
     def _drain(self, name: str, number: int, version: _Version, servable: Servable) -> None:
+        if self.serving.available():
+            time.sleep(self._rest_seconds)
         in_background(servable.close)
         self._enter(version, State.END, None)
         self._wake.set()  # the version may be wanted again by now

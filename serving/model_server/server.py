@@ -43,6 +43,8 @@ logger = logging.getLogger(__name__)
 
 # How long after SIGTERM requests that are already on their way still find an open door.
 LINGER_SECONDS = 0.5
+# A version that has left service is unloaded so much later.
+REST_SECONDS = 1.0
 # Threads hand over the interpreter after this long, so that loading a model does not hold up requests.
 SWITCH_SECONDS = 0.001
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -56,7 +58,9 @@ class ModelServer:
         self._stop = asyncio.Event()
         self._stopped = threading.Event()
         self._log = _request_log(options)
-        self._manager = ModelManager(_loader(options), poll_seconds=options.file_system_poll_wait_seconds)
+        self._manager = ModelManager(
+            _loader(options), poll_seconds=options.file_system_poll_wait_seconds, rest_seconds=REST_SECONDS
+        )
         self._configs = ModelConfigs(
             self._manager, allow_unavailable_labels=options.allow_version_labels_for_unavailable_models
         )
@@ -141,7 +145,7 @@ class ModelServer:
         return GrpcServer(
             {predictions.NAME: predictions.calls(batching=options.enable_batching), models.NAME: models.calls()},
             self._health if options.enable_grpc_healthcheck_service else None,
-            options.grpc_max_threads,
+            threads=options.grpc_max_threads,
         )
 
     def _ready_line(self) -> str:
