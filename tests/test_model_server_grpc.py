@@ -93,11 +93,9 @@ def values(response: predict_pb2.PredictResponse) -> list[int]:
 
 
 def test_calls_that_wait_together_run_as_one_batch_and_get_their_own_rows(running, batches):
-    start = time.monotonic()
     calls = [running.stub.Predict.future(lookup(place), timeout=20) for place in range(3)]
     assert [values(call.result()) for call in calls] == [[10], [20], [30]]
     assert batches == [3]
-    assert time.monotonic() - start < WAIT_SECONDS
 
 
 def test_a_call_that_fails_in_a_batch_fails_alone(running, batches):
