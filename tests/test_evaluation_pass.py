@@ -46,6 +46,22 @@ def test_seen_products_are_left_out_and_the_end_is_filled_with_none() -> None:
     assert scores[0, 2] == np.float32(0.4)
 
 
+@pytest.mark.parametrize(("products", "length"), [(1, 1), (7, 3), (150, 100), (900, 100), (3000, 20)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_best_products_are_those_of_a_plain_sort(products: int, length: int, ties: bool) -> None:
+    random = np.random.default_rng(products)
+    shape = (6, products + 1)
+    scores = (random.integers(0, 3, shape) if ties else random.normal(size=shape)).astype(np.float32)
+    seen = random.integers(0, products + 1, (6, max(1, products // 2))).astype(np.int32)
+    for out in (None, seen):
+        expected = []
+        for row in range(6):
+            left = set(range(1, products + 1)) - set(() if out is None else out[row].tolist())
+            best = sorted(left, key=lambda product: (-scores[row, product], product))[:length]
+            expected.append(best + [0] * (length - len(best)))
+        assert best_products(scores, out, length).tolist() == expected
+
+
 def test_the_best_products_are_those_of_tensorflow() -> None:
     scores = np.random.default_rng(5).permutation(4000).reshape(4, 1000).astype(np.float32)
     assert best_products(scores, None, 100).tolist() == (tf.math.top_k(scores[:, 1:], 100)[1].numpy() + 1).tolist()

@@ -19,6 +19,8 @@ from tfrs_shop.output import Pace, Say
 
 LIST_LENGTH = 100
 NEGATIVES_SEED = 17
+# Groups that products are dealt into to find the best few: more of them let fewer others pass, and take longer.
+GROUPS_PER_PLACE = 4
 # Batches whose lists are made while the next ones are scored, and threads that make them.
 WAITING, THREADS = 4, 2
 
@@ -154,7 +156,8 @@ class SplitRanker:
 def best_products(scores: np.ndarray, seen: np.ndarray | None, length: int) -> np.ndarray:
     """Return ``[batch, length]`` int32: the products with the highest scores, best first; 0 where none is left.
 
-    In NumPy, whose partition is several times as fast as TensorFlow's ``top_k``.
+    Of equals the first product comes first. In NumPy, and without sorting what cannot be among the best, which is
+    several times as fast as ``top_k``.
 
     Args:
         scores: ``[batch, products + 1]`` float32; those of product 0, "none", do not count.
@@ -165,12 +168,31 @@ def best_products(scores: np.ndarray, seen: np.ndarray | None, length: int) -> n
         scores = scores.copy()
         np.put_along_axis(scores, seen, -np.inf, 1)
     products = scores[:, 1:]
-    # Of equals the first product comes first.
-    best = np.sort(np.argpartition(products, -length, 1)[:, -length:], 1)
-    values = np.take_along_axis(products, best, 1)
-    order = np.argsort(-values, 1, kind="stable")
-    found = np.where(values > -np.inf, best + 1, 0).astype(np.int32)
-    return np.take_along_axis(found, order, 1)
+    reached = products >= _lower_bounds(products, length)[:, None]
+    rows, places = np.divmod(np.flatnonzero(reached), products.shape[1])
+    counts = np.bincount(rows, minlength=len(products))
+    # The candidates of each row side by side, filled up with what comes after all of them.
+    column = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    width = max(length, int(counts.max(initial=0)))
+    values = np.full((len(products), width), -np.inf, np.float32)
+    found = np.zeros((len(products), width), np.int32)
+    values[rows, column] = products[rows, places]
+    found[rows, column] = places + 1
+    order = np.argsort(-values, 1, kind="stable")[:, :length]
+    best = np.take_along_axis(found, order, 1)
+    return np.where(np.take_along_axis(values, order, 1) > -np.inf, best, 0).astype(np.int32)
+
+
+def _lower_bounds(scores: np.ndarray, length: int) -> np.ndarray:
+    """Return ``[batch]``: what at least `length` of a row's scores reach, and few more.
+
+    They are dealt into groups. As many groups have a largest score that reaches the one returned, each another product.
+    """
+    groups = min(GROUPS_PER_PLACE * length, scores.shape[1])
+    deals = scores.shape[1] // groups
+    largest = scores[:, : deals * groups].reshape(len(scores), deals, groups).max(1)
+    bounds: np.ndarray = np.partition(largest, -length, 1)[:, -length]
+    return bounds
 
 
 def training_users(data: ShopData) -> set[bytes]:
