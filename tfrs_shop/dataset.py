@@ -234,7 +234,18 @@ def read_records(directory: Path, manifest: Manifest, folder: str, batch_size: i
         tf.autograph.experimental.do_not_convert(lambda serialized: tf.io.parse_example(serialized, spec)),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
-    return parse.prefetch(tf.data.AUTOTUNE)
+    return untuned(parse.prefetch(tf.data.AUTOTUNE))
+
+
+def untuned(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return `dataset` without the thread that tunes its parallelism and buffers, which are right as they begin.
+
+    When a pass ends TensorFlow 2.20 waits for that thread, which sleeps 10 ms, 20, 40 and so on up to a minute: a pass
+    of six seconds took ten.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def lookup_table(values: list[bytes]) -> tf.lookup.StaticHashTable:

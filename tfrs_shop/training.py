@@ -26,7 +26,7 @@ from tfrs_shop.callbacks import (
     write_history,
 )
 from tfrs_shop.config import Config, TrainingConfig
-from tfrs_shop.dataset import ShopData, open_data
+from tfrs_shop.dataset import ShopData, open_data, untuned
 from tfrs_shop.errors import UserError
 from tfrs_shop.finite import StopWhenNotFinite, not_finite
 from tfrs_shop.intent_training import keep_intent, train_intent
@@ -210,7 +210,7 @@ def training_batches(windows: tf.data.Dataset, settings: TrainingConfig, rows: i
         return windows.shuffle(min(rows, SHUFFLE_BUFFER), seed=settings.seed + number, reshuffle_each_iteration=False)
 
     endless = tf.data.Dataset.range(first, sys.maxsize).flat_map(one_pass)
-    return endless.skip(skipped).batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    return untuned(endless.skip(skipped).batch(size, drop_remainder=True).prefetch(tf.data.AUTOTUNE))
 
 
 def validation_batches(data: ShopData, config: Config) -> tf.data.Dataset | None:
