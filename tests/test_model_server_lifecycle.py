@@ -88,12 +88,17 @@ def test_a_new_version_takes_over_and_the_old_one_ends(tmp_path):
     assert client.post("/v1/models/half/versions/1:predict", ONE)[0] == 404
 
 
-def test_the_old_version_rests_before_it_is_unloaded_but_not_where_it_was_the_last(tmp_path):
-    save_half_plus_two(tmp_path, 1)
-    manager = manager_for({"half": tmp_path}, rest_seconds=600.0)
-    client = Client(manager)
-    save_half_plus_two(tmp_path, 2)
+def swapped(base, **options):
+    """A client of a model whose second version has just taken over, and its manager."""
+    save_half_plus_two(base, 1)
+    manager = manager_for({"half": base}, **options)
+    save_half_plus_two(base, 2)
     manager.poll()
+    return Client(manager), manager
+
+
+def test_the_old_version_is_unloaded_after_a_delay_but_at_once_where_it_was_the_last(tmp_path):
+    client, manager = swapped(tmp_path, unload_delay_seconds=600.0)
     assert states(client) == {"2": "AVAILABLE", "1": "UNLOADING"}
     assert client.post(ASK, ONE) == (200, {"predictions": [2.5]})
     for version in ("1", "2"):
@@ -102,12 +107,8 @@ def test_the_old_version_rests_before_it_is_unloaded_but_not_where_it_was_the_la
     wait_for(client, {"2": "END", "1": "UNLOADING"})
 
 
-def test_a_version_that_has_rested_is_unloaded(tmp_path):
-    save_half_plus_two(tmp_path, 1)
-    manager = manager_for({"half": tmp_path}, rest_seconds=0.01)
-    client = Client(manager)
-    save_half_plus_two(tmp_path, 2)
-    manager.poll()
+def test_the_old_version_is_unloaded_when_the_delay_has_passed(tmp_path):
+    client, _ = swapped(tmp_path, unload_delay_seconds=0.01)
     wait_for(client, {"2": "AVAILABLE", "1": "END"})
 
 

@@ -141,11 +141,11 @@ def save_slow(base: Path, *, seconds: float) -> Path:
     return base / "1"
 
 
-def manager_for(models: dict[str, Path], *, rest_seconds: float = 0.0, **loader_options: float) -> ModelManager:
+def manager_for(models: dict[str, Path], *, unload_delay_seconds: float = 0.0, **loader_options: float) -> ModelManager:
     """A manager that has polled once and is polled by hand from then on."""
 
     loader = Loader(functools.partial(load_version, options=LoadOptions()), **loader_options)
-    manager = ModelManager(loader, rest_seconds=rest_seconds)
+    manager = ModelManager(loader, unload_delay_seconds=unload_delay_seconds)
     manager.configure([ModelConfig(name, path) for name, path in models.items()])
     manager.poll()
     return manager

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.protobuf.message import Message  # type: ignore[import-untyped]
 from tensorflow_serving.apis import (
@@ -21,7 +21,7 @@ from serving.model_server.inference import classify, fill_spec, multi_inference,
 from serving.model_server.json_values import Array
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_response
-from serving.model_server.predict import DEFAULT_SIGNATURE, PredictPlan, plan_predict
+from serving.model_server.predict import HeldPrediction, plan_predict
 from serving.model_server.request_log import RequestLog, log_of_call
 from serving.model_server.servable import Servable
 from serving.model_server.status import Code, ServingError, invalid
@@ -38,23 +38,6 @@ def counted(model: str, api: str, start: float, answer: Callable[[], Answer]) ->
     metrics.REQUEST_LATENCY.add(model, api, "GRPC", value=(time.perf_counter() - start) * 1e6)
     metrics.REQUEST_COUNT.add(model, Code.OK.name)
     return result
-
-
-class _Prediction(NamedTuple):
-    """A predict request that is read and checked, and the servable that it holds until `release`."""
-
-    servable: Servable
-    request: predict_pb2.PredictRequest
-    plan: PredictPlan
-
-    def response(self, fetched: Sequence[Array]) -> predict_pb2.PredictResponse:
-        response = predict_pb2.PredictResponse()
-        response.model_spec.name = self.request.model_spec.name
-        response.model_spec.version.value = self.servable.version
-        response.model_spec.signature_name = self.request.model_spec.signature_name or DEFAULT_SIGNATURE
-        for name, array in self.plan.named(fetched).items():
-            to_proto(array, response.outputs[name])
-        return response
 
 
 class PredictionService:
@@ -81,15 +64,8 @@ class PredictionService:
         return counted(request.model_spec.name, "Predict", time.perf_counter(), lambda: self._predict(request))
 
     def _predict(self, request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
-        prediction = self._read(request)
-        servable, plan = prediction.servable, prediction.plan
-        try:
-            start = time.perf_counter()
-            fetched = servable.run_tensors(plan.feeds, plan.fetches)
-            metrics.RUNTIME_LATENCY.add(servable.name, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
-            return self._response(prediction, fetched)
-        finally:
-            servable.release()
+        held = self._hold(request)
+        return self._response(request, held, held.run())
 
     def begin_predict(self, request: predict_pb2.PredictRequest, done: Done) -> bool:
         """Put a prediction into a batch, to call `done` from another thread when it is answered.
@@ -98,55 +74,44 @@ class PredictionService:
         """
         start = time.perf_counter()
         try:
-            prediction = self._read(request)
+            held = self._hold(request)
         except Exception:
             return False
-        servable, plan = prediction.servable, prediction.plan
 
         def finish(fetched: list[Array] | ServingError) -> None:
-            metrics.RUNTIME_LATENCY.add(servable.name, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
             answer: Message | ServingError
             try:
                 name = request.model_spec.name
-                answer = counted(name, "Predict", start, lambda: self._response(prediction, fetched))
+                answer = counted(name, "Predict", start, lambda: self._response(request, held, fetched))
             except ServingError as error:
                 answer = error
-            finally:
-                servable.release()
             done(answer)
 
-        try:
-            submitted = servable.batcher is not None and servable.batcher.submit(plan.feeds, plan.fetches, finish)
-        except Exception:
-            submitted = False
-        if not submitted:
-            servable.release()
-        return submitted
+        return held.submit(finish)
 
-    def _read(self, request: predict_pb2.PredictRequest) -> _Prediction:
-        """A prediction whose servable is held; nothing is held where this raises."""
+    def _hold(self, request: predict_pb2.PredictRequest) -> HeldPrediction:
+        """The request, checked; nothing is held where this raises."""
         if not request.HasField("model_spec"):
             raise invalid("Missing ModelSpec")
         servable = self._manager.serving.acquire(*chosen_version(request.model_spec))
         try:
-            plan = plan_predict(
-                servable,
-                request.model_spec.signature_name,
-                request.inputs,
-                output_filter=list(request.output_filter),
-            )
-            return _Prediction(servable, request, plan)
+            signature_name, outputs = request.model_spec.signature_name, list(request.output_filter)
+            plan = plan_predict(servable, signature_name, request.inputs, output_filter=outputs)
+            return HeldPrediction(servable, plan)
         except BaseException:
             servable.release()
             raise
 
     def _response(
-        self, prediction: _Prediction, fetched: Sequence[Array] | ServingError
+        self, request: predict_pb2.PredictRequest, held: HeldPrediction, fetched: Sequence[Array] | ServingError
     ) -> predict_pb2.PredictResponse:
         if isinstance(fetched, ServingError):
             raise fetched
-        response = prediction.response(fetched)
-        self._logged(prediction.request.model_spec.name, prediction.request, response)
+        response = predict_pb2.PredictResponse()
+        fill_spec(response.model_spec, held.servable, request.model_spec)
+        for name, array in held.plan.named(fetched).items():
+            to_proto(array, response.outputs[name])
+        self._logged(request.model_spec.name, request, response)
         return response
 
     def _logged(self, model: str, request: Message, response: Message) -> None:

@@ -77,14 +77,14 @@ class _Model:
 class ModelManager:
     """Keeps every model's wanted versions in service: the map `serving` holds what requests may use.
 
-    A version that has left service is unloaded `rest_seconds` later: the first requests to its successor, which finds
-    its memory cold, do not share the cores with that too.
+    A version that has left service is unloaded `unload_delay_seconds` later: the first requests to its successor, which
+    finds its memory cold, do not share the cores with that too.
     """
 
-    def __init__(self, loader: Loader, *, poll_seconds: float = 1.0, rest_seconds: float = 0.0) -> None:
+    def __init__(self, loader: Loader, *, poll_seconds: float = 1.0, unload_delay_seconds: float = 0.0) -> None:
         self._loader = loader
         self._poll_seconds = poll_seconds
-        self._rest_seconds = rest_seconds
+        self._unload_delay_seconds = unload_delay_seconds
         self._models: dict[str, _Model] = {}
         self.serving = ServingMap()
         self._lock = threading.RLock()
@@ -274,7 +274,7 @@ class ModelManager:
 
     def _drain(self, name: str, number: int, version: _Version, servable: Servable) -> None:
         if self.serving.available():
-            time.sleep(self._rest_seconds)
+            time.sleep(self._unload_delay_seconds)
         in_background(servable.close)
         self._enter(version, State.END, None)
         self._wake.set()  # the version may be wanted again by now

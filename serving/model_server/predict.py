@@ -9,7 +9,7 @@ from tensorflow.core.framework import tensor_pb2
 
 from serving.model_server import metrics
 from serving.model_server.json_values import Array
-from serving.model_server.servable import Servable
+from serving.model_server.servable import Done, Servable
 from serving.model_server.status import Code, ServingError, invalid
 from serving.model_server.tensor_protos import check_fed_type, from_proto
 
@@ -30,6 +30,39 @@ class PredictPlan(NamedTuple):
         return dict(zip(self.outputs, fetched, strict=True))
 
 
+class HeldPrediction(NamedTuple):
+    """A checked predict request, and the servable that it keeps loaded until it has run, by `run` or by `submit`."""
+
+    servable: Servable
+    plan: PredictPlan
+
+    def run(self) -> list[Array]:
+        """Run it, and return what was fetched."""
+        try:
+            return _run(self.servable, self.plan)
+        finally:
+            self.servable.release()
+
+    def submit(self, done: Done) -> bool:
+        """Put it into a batch, to call `done` from another thread; False, and nothing held, where none takes it."""
+        servable, start = self.servable, time.perf_counter()
+
+        def finish(fetched: list[Array] | ServingError) -> None:
+            if not isinstance(fetched, ServingError):
+                _count(servable, start)
+            servable.release()
+            done(fetched)
+
+        try:
+            batcher = servable.batcher
+            submitted = batcher is not None and batcher.submit(self.plan.feeds, self.plan.fetches, finish)
+        except Exception:
+            submitted = False
+        if not submitted:
+            servable.release()
+        return submitted
+
+
 def predict(
     servable: Servable,
     signature_name: str,
@@ -39,10 +72,18 @@ def predict(
 ) -> dict[str, Array]:
     """Run a signature ("" is serving_default) and return its outputs, or those of `output_filter` alone."""
     plan = plan_predict(servable, signature_name, inputs, output_filter=output_filter)
+    return plan.named(_run(servable, plan))
+
+
+def _run(servable: Servable, plan: PredictPlan) -> list[Array]:
     start = time.perf_counter()
     fetched = servable.run_tensors(plan.feeds, plan.fetches)
+    _count(servable, start)
+    return fetched
+
+
+def _count(servable: Servable, start: float) -> None:
     metrics.RUNTIME_LATENCY.add(servable.name, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
-    return plan.named(fetched)
 
 
 def plan_predict(

@@ -14,7 +14,7 @@ from serving.model_server.json_values import Array
 from serving.model_server.json_writer import error_body
 from serving.model_server.manager import ModelManager
 from serving.model_server.messages import metadata_json, status_json
-from serving.model_server.predict import DEFAULT_SIGNATURE, PredictPlan, plan_predict
+from serving.model_server.predict import DEFAULT_SIGNATURE, HeldPrediction, plan_predict
 from serving.model_server.request_log import RequestLog, log_of_examples, log_of_tensors
 from serving.model_server.routes import Route, VersionOutOfRangeError, parse_route
 from serving.model_server.servable import Servable
@@ -45,14 +45,13 @@ def error_answer(error: ServingError) -> Answer:
 
 
 class _Prediction(NamedTuple):
-    """A predict request that is read and checked, and the servable that it holds until `release`."""
+    """A predict request that is read and checked."""
 
-    servable: Servable
     request: PredictJson
-    plan: PredictPlan
+    held: HeldPrediction
 
     def body(self, fetched: Sequence[Array]) -> bytes:
-        outputs = self.plan.named(fetched)
+        outputs = self.held.plan.named(fetched)
         return predictions(outputs) if self.request.row_format else columnar_outputs(outputs)
 
 
@@ -99,28 +98,18 @@ class RestApi:
             prediction = self._read(route, body)
         except Exception:
             return False
-        servable, plan = prediction.servable, prediction.plan
 
         def finish(fetched: list[Array] | ServingError) -> None:
             try:
-                metrics.RUNTIME_LATENCY.add(route.model, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
                 if isinstance(fetched, ServingError):
                     raise fetched
                 answer = self._counted(route, start, Answer(200, prediction.body(fetched)), Code.OK)
                 self._logged(prediction, fetched, len(body) + len(answer.body))
             except Exception as error:
                 answer = self._failed(route, start, error)
-            finally:
-                servable.release()
             done(answer)
 
-        try:
-            submitted = servable.batcher is not None and servable.batcher.submit(plan.feeds, plan.fetches, finish)
-        except Exception:
-            submitted = False
-        if not submitted:
-            servable.release()
-        return submitted
+        return prediction.held.submit(finish)
 
     def _dispatch(self, route: Route, body: bytes) -> bytes:
         if route.action == "predict":
@@ -151,24 +140,18 @@ class RestApi:
 
     def _predict(self, route: Route, body: bytes) -> bytes:
         prediction = self._read(route, body)
-        servable, plan = prediction.servable, prediction.plan
-        try:
-            start = time.perf_counter()
-            fetched = servable.run_tensors(plan.feeds, plan.fetches)
-            metrics.RUNTIME_LATENCY.add(route.model, "Predict", "TF1", value=(time.perf_counter() - start) * 1e6)
-            answer = prediction.body(fetched)
-            self._logged(prediction, fetched, len(body) + len(answer))
-            return answer
-        finally:
-            servable.release()
+        fetched = prediction.held.run()
+        answer = prediction.body(fetched)
+        self._logged(prediction, fetched, len(body) + len(answer))
+        return answer
 
     def _logged(self, prediction: _Prediction, fetched: Sequence[Array], size: int) -> None:
         if self._log is None or not self._log.sampled():
             return
         # Not the prediction itself: a record that waits must not keep a version in memory.
-        name, version = prediction.servable.name, prediction.servable.version
+        name, version = prediction.held.servable.name, prediction.held.servable.version
         signature_name, inputs = prediction.request.signature_name, prediction.request.inputs
-        outputs = prediction.plan.named(fetched)
+        outputs = prediction.held.plan.named(fetched)
         self._log.offer(
             name, size, lambda: log_of_tensors(name, version, signature_name, inputs=inputs, outputs=outputs)
         )
@@ -188,7 +171,8 @@ class RestApi:
 
         try:
             request = parse_predict(body, input_types)
-            return _Prediction(held[0], request, plan_predict(held[0], request.signature_name, request.inputs))
+            plan = plan_predict(held[0], request.signature_name, request.inputs)
+            return _Prediction(request, HeldPrediction(held[0], plan))
         except BaseException:
             for servable in held:
                 servable.release()

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 # How long after SIGTERM requests that are already on their way still find an open door.
 LINGER_SECONDS = 0.5
 # A version that has left service is unloaded so much later.
-REST_SECONDS = 1.0
+UNLOAD_DELAY_SECONDS = 1.0
 # Threads hand over the interpreter after this long, so that loading a model does not hold up requests.
 SWITCH_SECONDS = 0.001
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -59,7 +59,9 @@ class ModelServer:
         self._stopped = threading.Event()
         self._log = _request_log(options)
         self._manager = ModelManager(
-            _loader(options), poll_seconds=options.file_system_poll_wait_seconds, rest_seconds=REST_SECONDS
+            _loader(options),
+            poll_seconds=options.file_system_poll_wait_seconds,
+            unload_delay_seconds=UNLOAD_DELAY_SECONDS,
         )
         self._configs = ModelConfigs(
             self._manager, allow_unavailable_labels=options.allow_version_labels_for_unavailable_models
