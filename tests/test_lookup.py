@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tfrs_shop.dataset import left_padded
-from tfrs_shop.edges import Edges, EdgeScorer
+from tfrs_shop.edges import Edges, EdgeScorer, sums_at
 from tfrs_shop.served.lookup import Lists
 from tfrs_shop.served.shop import known_last
 
@@ -75,3 +75,23 @@ def test_edges_of_a_history_are_those_of_its_newest_events(data, events: int) ->
     padded, weights = scorer.edges(given_history).padded()
     assert [[one for one in row if one] for row in padded.numpy().tolist()] == followed
     np.testing.assert_allclose(tf.reduce_sum(weights, 1), expected.sum(1), rtol=1e-5)
+
+
+@few
+@given(st.data(), st.integers(0, 3), st.integers(0, 6), st.integers(1, 5))
+def test_the_values_of_each_wanted_key_are_summed(data, batch: int, some: int, asked: int) -> None:
+    def rows(numbers: st.SearchStrategy, width: int) -> list[list]:
+        return data.draw(st.lists(st.lists(numbers, min_size=width, max_size=width), min_size=batch, max_size=batch))
+
+    keys, wanted = rows(st.integers(0, 4), some), rows(st.integers(0, 6), asked)
+    values = rows(st.sampled_from([0.0, 1e-6, 0.5, 1.0, 1000.0]), some)
+    expected = [
+        [sum(value for key, value in zip(*row, strict=True) if key == one) for one in ones]
+        for *row, ones in zip(keys, values, wanted, strict=True)
+    ]
+    found = sums_at(
+        tf.constant(wanted, tf.int32, [batch, asked]),
+        tf.constant(keys, tf.int32, [batch, some]),
+        tf.constant(values, tf.float32, [batch, some]),
+    )
+    np.testing.assert_allclose(found.numpy(), np.reshape(expected, [batch, asked]), rtol=1e-6, atol=1e-9)

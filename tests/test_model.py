@@ -62,6 +62,22 @@ def test_padding_does_not_change_the_query_vector() -> None:
     assert np.isfinite(first).all()
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_last_position_alone_is_the_last_of_all(layers: int) -> None:
+    config = dataclasses.replace(SMALL, layers=layers)
+    text_mean = np.random.default_rng(1).normal(size=8).tolist()
+    tower = QueryTower(config, event_types=3, text_mean=text_mean, queries=0, profile_sizes=[])
+    vectors = np.random.default_rng(0).normal(size=(3, 6, 16))
+    inputs = tower_inputs(vectors, [[0, 0, 0, 1, 2, 1], [1, 1, 2, 2, 3, 3], [0, 0, 0, 0, 0, 0]])
+    inputs["timestamp"] = tf.constant([[1000 * 2**place for place in range(6)]] * 3, tf.int64)
+    inputs["text_vectors"] = tf.random.stateless_normal([3, 6, 8], [1, 2])
+    tower(inputs)
+    for weight in tower.weights:
+        weight.assign_add(0.1 * tf.random.stateless_normal(weight.shape, [3, weight.shape.num_elements()]))
+    whole, last = tower(inputs).numpy(), tower(inputs, last=True).numpy()
+    np.testing.assert_allclose(last, whole[:, -1:], rtol=1e-5, atol=1e-5)
+
+
 def test_the_type_of_an_event_matters() -> None:
     tower = QueryTower(SMALL, event_types=3, text_mean=[], queries=0, profile_sizes=[])
     vectors = np.random.default_rng(0).normal(size=(1, 6, 16))

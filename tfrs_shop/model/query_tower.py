@@ -62,7 +62,7 @@ class QueryTower(tf_keras.layers.Layer):
         self.blocks = [TransformerBlock(config, name=f"block{place}") for place in range(config.layers)]
         self.norm = tf_keras.layers.LayerNormalization(epsilon=1e-6, name="norm")
 
-    def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None) -> tf.Tensor:
+    def call(self, inputs: dict[str, tf.Tensor], training: bool | None = None, last: bool = False) -> tf.Tensor:
         """Return ``[batch, history, width]`` float32: the query vector after each event.
 
         Args:
@@ -72,12 +72,13 @@ class QueryTower(tf_keras.layers.Layer):
                 what each event was about, zeros where there is none, and ``timestamp`` ``[batch, history]`` int64
                 milliseconds, -1 where it is not known.
             training: whether dropout is on.
+            last: return that after the last event only, ``[batch, 1, width]``, for about half of the work.
         """
         text = None
         if self.behavior_text is not None and "text_vectors" in inputs:
             text = centred(inputs["text_vectors"], self.text_mean)
         events, profile = self.event_vectors(inputs), self.profile_vector(inputs["profile"])
-        return self.read(inputs, events, profile, text, training)
+        return self.read(inputs, events, profile, text, training, last)
 
     def event_vectors(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return ``[batch, history, width]``: what each event was, wherever in the history it is."""
@@ -103,6 +104,7 @@ class QueryTower(tf_keras.layers.Layer):
         profile: tf.Tensor,
         text: tf.Tensor | None,
         training: bool | None = None,
+        last: bool = False,
     ) -> tf.Tensor:
         """Return what `call` does, given what it makes of its inputs.
 
@@ -111,7 +113,7 @@ class QueryTower(tf_keras.layers.Layer):
             events: ``[batch, history, width]``, of `event_vectors`.
             profile: ``[batch, width]``, of `profile_vector`.
             text: ``[batch, history, text width]`` float32, centred; None: no behaviour text is read.
-            training: whether dropout is on.
+            training, last: as of `call`.
         """
         kinds = inputs["event_type"]
         events += self.position(tf.range(tf.shape(kinds)[1])[::-1])[None] + profile[:, None]
@@ -120,9 +122,12 @@ class QueryTower(tf_keras.layers.Layer):
         events *= tf.cast(mask, self.compute_dtype)[..., None]
         recency = self._recency(inputs, training)
         for block in self.blocks:
-            events = block(events, mask, recency, training=training)
+            # The other positions are read by the next block.
+            events = block(events, mask, recency, training=training, last=last and block is self.blocks[-1])
+        if last:
+            events = events[:, -1:]
         if text is not None and self.behavior_text is not None:
-            mean = tf.cast(behavior_vectors(text), self.compute_dtype)
+            mean = tf.cast(behavior_vectors(text, last), self.compute_dtype)
             events += self.behavior_text(self.text_dropout(mean, training=training))
         return tf.cast(self.norm(events), tf.float32)
 
@@ -152,14 +157,16 @@ def recency_buckets(timestamp: tf.Tensor) -> tf.Tensor:
     return tf.where(known[:, :, None] & known[:, None, :], buckets, 0)
 
 
-def behavior_vectors(texts: tf.Tensor) -> tf.Tensor:
+def behavior_vectors(texts: tf.Tensor, last: bool = False) -> tf.Tensor:
     """Return ``[batch, history, width]``: at each position the mean text vector so far, newer texts counting more.
 
     Args:
         texts: ``[batch, history, width]`` float32, zeros where an event has no text.
+        last: return that at the last position only, ``[batch, 1, width]``.
     """
     place = tf.range(tf.shape(texts)[1])
-    age = tf.cast(place[:, None] - place[None], tf.float32)
+    at = place[-1:] if last else place
+    age = tf.cast(at[:, None] - place[None], tf.float32)
     counts = tf.where(age >= 0.0, TEXT_DECAY**age, 0.0)
     known = tf.cast(tf.reduce_any(texts != 0.0, 2, keepdims=True), tf.float32)
     return tf.math.divide_no_nan(tf.matmul(counts[None], texts), tf.matmul(counts[None], known))
@@ -183,7 +190,12 @@ class TransformerBlock(tf_keras.layers.Layer):
             self.recency = self.add_weight("recency", [RECENCY_BUCKETS, config.heads], initializer="zeros")
 
     def call(
-        self, events: tf.Tensor, mask: tf.Tensor, recency: tf.Tensor | None = None, training: bool | None = None
+        self,
+        events: tf.Tensor,
+        mask: tf.Tensor,
+        recency: tf.Tensor | None = None,
+        training: bool | None = None,
+        last: bool = False,
     ) -> tf.Tensor:
         """Return ``[batch, history, width]``, given the same, which are events, and how long ago.
 
@@ -192,26 +204,32 @@ class TransformerBlock(tf_keras.layers.Layer):
             mask: ``[batch, history]`` bool, whether there is an event.
             recency: ``[batch, history, history]`` int32, of `recency_buckets`.
             training: whether dropout is on.
+            last: return the last position only, ``[batch, 1, width]``.
         """
-        attended = self._attend(self.attention_norm(events), mask, recency, training)
+        attended = self._attend(self.attention_norm(events), mask, recency, training, last)
+        if last:
+            events = events[:, -1:]
         events += self.dropout(self.attention_output(attended), training=training)
         fed = self.feed_output(self.dropout(self.feed_hidden(self.feed_norm(events)), training=training))
         return events + self.dropout(fed, training=training)
 
     def _attend(
-        self, events: tf.Tensor, mask: tf.Tensor, recency: tf.Tensor | None, training: bool | None
+        self, events: tf.Tensor, mask: tf.Tensor, recency: tf.Tensor | None, training: bool | None, last: bool
     ) -> tf.Tensor:
         batch, length = tf.shape(events)[0], tf.shape(events)[1]
         qkv = tf.reshape(self.qkv(events), [batch, length, 3, self.heads, self.head_width])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))
-        scores = tf.matmul(query, key, transpose_b=True) / self.head_width**0.5
-        seen = tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)
-        allowed = seen[None, None] & mask[:, None, None, :]
+        allowed = mask[:, None, None, :]
+        if last:
+            query = query[:, :, -1:]
+        else:
+            allowed &= tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)[None, None]
         # A padded position sees nothing: a large negative number instead of infinity keeps its softmax finite.
-        scores = tf.cast(scores, tf.float32)
+        scores = tf.cast(tf.matmul(query, key, transpose_b=True) / self.head_width**0.5, tf.float32)
         if recency is not None:
-            scores += tf.transpose(tf.gather(tf.cast(self.recency, tf.float32), recency), [0, 3, 1, 2])
+            buckets = recency[:, -1:] if last else recency
+            scores += tf.transpose(tf.gather(tf.cast(self.recency, tf.float32), buckets), [0, 3, 1, 2])
         scores = tf.where(allowed, scores, -1e9)
         weights = self.dropout(tf.cast(tf.nn.softmax(scores), events.dtype), training=training)
         attended = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])
-        return tf.reshape(attended, [batch, length, self.heads * self.head_width])
+        return tf.reshape(attended, [batch, -1, self.heads * self.head_width])

@@ -149,7 +149,8 @@ class Explain(tf.Module):
             tape.watch(line)
             events, text, profile, parts = line
             events, profile = (tf.cast(values, tower.compute_dtype) for values in (events, profile))
-            query = tower.read(read, events, profile, text if tower.behavior_text is not None else None, training=False)
+            behavior_text = text if tower.behavior_text is not None else None
+            query = tower.read(read, events, profile, behavior_text, training=False, last=True)
             vectors = made_of.vectors(made_of.mean + parts)
             scores = tf.reduce_sum(shop.last_query(query) * vectors, 1) / shop.retrieval.temperature
         gradients = tape.gradient(scores, line, unconnected_gradients=tf.UnconnectedGradients.ZERO)
@@ -217,9 +218,9 @@ def after_the_towers(
     repeats = (
         shop.layers.repeats(history, rows["history_event_type"])[:, -1] if shop.layers.repeats is not None else None
     )
-    _, bias, log_total = retrieval.totals(shop.query(rows), history, repeats)
+    near = retrieval.scored(shop.query(rows), history, repeats)
     same = (products[:, :, None] == history[:, None]) & (history > 0)[:, None]
-    by_repeat = tf.where(same, bias[:, None], 0.0)
+    by_repeat = tf.where(same, near.bias[:, None], 0.0)
     by_likeness = by_transition = tf.zeros_like(by_repeat)
     if retrieval.likeness is not None:
         cosines = retrieval.likeness.each(products, history)
@@ -227,9 +228,9 @@ def after_the_towers(
         length = tf.shape(history)[1]
         newest = tf.pad(retrieval.likeness_weight * likest * tf.maximum(cosines, 0.0), [[0, 0], [0, 0], [length, 0]])
         by_likeness = newest[:, :, -length:]
-    chance = tf.exp(scores + tf.reduce_sum(by_likeness + by_repeat, 2) - log_total)
+    chance = tf.exp(scores + tf.reduce_sum(by_likeness + by_repeat, 2) - near.log_total)
     if retrieval.transition_weight:
-        follows = _follows(shop, history, products, bias)
+        follows = _follows(shop, history, products, near.bias)
         total, weight = tf.reduce_sum(follows, 2), retrieval.transition_weight
         gain = _gained(chance, total, weight)
         by_transition = gain[..., None] * tf.math.divide_no_nan(follows, total[..., None])

@@ -6,13 +6,13 @@ answers while there are k to be given.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_shop.dataset import ShopData
-from tfrs_shop.edges import EdgeScorer, mix
+from tfrs_shop.edges import EdgeScorer, mix, sums_at
 from tfrs_shop.habits import Usual
 from tfrs_shop.model.repeats import added_at, without_repeats
 from tfrs_shop.model.shop_model import ShopModel
@@ -23,10 +23,26 @@ from tfrs_shop.table_rows import table_rows
 # The index is asked for so many more than k: for what will be left out.
 LEAST_RESERVE, MOST_RESERVE = 200, 500
 # Products whose scores are summed to turn a score into a chance; a larger catalogue is sampled.
-CHANCE_SAMPLE = 16_384
+CHANCE_SAMPLE = 4096
 # Of what is added for a repeat, in units of the softmax: more than makes it nearly certain.
 MOST_BIAS = 30.0
 _OUT = float(np.finfo(np.float32).min)
+
+
+class Scored(NamedTuple):
+    """The nearest products, and what makes chances of logits.
+
+    Attributes:
+        found: ``[batch, most]`` int32, the nearest products.
+        logits: ``[batch, most]`` float32 of them, without what is added for repeats.
+        bias: ``[batch, events]`` float32, what is added to the logits of the history's products.
+        log_total: ``[batch, 1]`` float32, the log of the sum of all products' exponentiated logits.
+    """
+
+    found: tf.Tensor
+    logits: tf.Tensor
+    bias: tf.Tensor
+    log_total: tf.Tensor
 
 
 class Retrieval(tf.Module):
@@ -93,15 +109,15 @@ class Retrieval(tf.Module):
             count: return so many instead of k, of which those after the k-th may be missing; at most k + 200.
             besides: ``[batch, some]`` int32 products, 0 padded; the allowed ones are returned before all others.
         """
-        found, bias, log_total = self.totals(query, history, repeats)
-        scores, found = self._candidates(query, history, bias, log_total, found, usual, besides)
+        near = self.scored(query, history, repeats)
+        scores, found = self._candidates(query, history, near, usual, besides)
 
         def of_all(rows: tf.Tensor) -> tf.Tensor:
-            some, added = tf.gather(history, rows), tf.gather(bias, rows)
+            some, added = tf.gather(history, rows), tf.gather(near.bias, rows)
             logits = tf.matmul(tf.gather(query, rows), self.vectors, transpose_b=True) / self.temperature
             if self.likeness is not None:
                 logits += self.likeness_weight * self.likeness.of_all(some)
-            log_chance = added_at(some, added, logits) - tf.gather(log_total, rows)
+            log_chance = added_at(some, added, logits) - tf.gather(near.log_total, rows)
             if self.transition_weight:
                 follows = without_repeats(some, added, self.transitions.scores(some, self.products))
                 log_chance = mix(log_chance, follows, self.transition_weight)
@@ -112,26 +128,20 @@ class Retrieval(tf.Module):
 
         return self._best(scores, found, known, limits, of_all, count or self.k, besides)
 
-    def totals(
-        self, query: tf.Tensor, history: tf.Tensor, repeats: tf.Tensor | None
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """Return what makes chances of scores, for the arguments of `next_products`.
-
-        Returns:
-            The nearest products ``[batch, most]`` int32; what is added to the logits of the history's products
-            ``[batch, events]``; and ``[batch, 1]``, the log of the sum of all products' exponentiated logits.
-        """
-        near, found = self._nearest(query)
+    def scored(self, query: tf.Tensor, history: tf.Tensor, repeats: tf.Tensor | None) -> Scored:
+        """Return the nearest products and what makes chances of scores, for the arguments of `next_products`."""
+        found = self._nearest(query)[1]
+        by_vector, logits = self._logits(query, found, history)
         bias = tf.zeros_like(history, tf.float32)
         if repeats is not None:
             bias = tf.minimum(repeats / self.temperature, MOST_BIAS)
-        log_total = self._log_total(query, near / self.temperature, found, history)
+        log_total = self._log_total(query, by_vector, logits, history)
         if repeats is not None:
             # The sum was made without what is added for the history's products.
-            own = self.logits(query, history, history)
+            own = self._logits(query, history, history)[1]
             more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(bias)
             log_total += tf.math.log(tf.maximum(1.0 + tf.reduce_sum(more, 1, keepdims=True), 1e-6))
-        return found, bias, log_total
+        return Scored(found, logits, bias, log_total)
 
     def similar(self, query: tf.Tensor, known: tf.Tensor, limits: Limits) -> tuple[tf.Tensor, tf.Tensor]:
         """Return the allowed products with the largest inner products with ``query`` ``[batch, width]``."""
@@ -187,9 +197,7 @@ class Retrieval(tf.Module):
         self,
         query: tf.Tensor,
         history: tf.Tensor,
-        bias: tf.Tensor,
-        log_total: tf.Tensor,
-        found: tf.Tensor,
+        near: Scored,
         usual: Usual | None,
         besides: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -205,41 +213,41 @@ class Retrieval(tf.Module):
             ways = tf.concat([ways, usual.product], 1)
         if besides is not None:
             ways = tf.concat([ways, besides], 1)
-        same = ways[:, :, None] == ways[:, None, :]
-        earlier = tf.reduce_any(tf.linalg.band_part(same, -1, 0) & ~tf.eye(tf.shape(ways)[1], dtype=tf.bool), 2)
-        near = tf.reduce_any(ways[:, :, None] == found[:, None, :], 2)
-        products = tf.concat([found, tf.where(earlier | near, 0, ways)], 1)
-        log_chance = self.logits(query, products, history) + added(products, history, bias) - log_total
+        place = tf.range(tf.shape(ways)[1])
+        earlier = tf.reduce_any((ways[:, :, None] == ways[:, None, :]) & (place[:, None] > place), 2)
+        again = earlier | tf.reduce_any(ways[:, :, None] == near.found[:, None, :], 2)
+        ways = tf.where(again, 0, ways)
+        products = tf.concat([near.found, ways], 1)
+        logits = tf.concat([near.logits, self._logits(query, ways, history)[1]], 1)
+        log_chance = logits + added(products, history, near.bias) - near.log_total
         if self.transition_weight:
             # The graph lowers what hardly comes again as the model does.
-            weight *= tf.exp(tf.minimum(added(neighbor, history, bias), 0.0))
-            leads = tf.cast(products[:, :, None] == neighbor[:, None, :], tf.float32)
+            weight *= tf.exp(tf.minimum(added(neighbor, history, near.bias), 0.0))
             total = tf.reduce_sum(weight, 1, keepdims=True)
-            follows = tf.math.divide_no_nan(tf.einsum("bcn,bn->bc", leads, weight), total)
+            follows = tf.math.divide_no_nan(sums_at(products, neighbor, weight), total)
             log_chance = mix(log_chance, follows, self.transition_weight)
         if usual is not None:
             log_chance = usual.mixed(log_chance, usual.of(products), self.habit_weight)
         return tf.exp(log_chance), products
 
-    def logits(self, query: tf.Tensor, products: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
-        """Return ``[batch, products]`` float32: the logits of the softmax, without what is added for repeats."""
-        logits = tf.einsum("bd,bnd->bn", query, table_rows(self.vectors, products)) / self.temperature
-        if self.likeness is not None:
-            logits += self.likeness_weight * self.likeness.of(products, history)
-        return logits
+    def _logits(self, query: tf.Tensor, products: tf.Tensor, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return ``[batch, products]`` float32: what vectors alone give, and logits without what is for repeats."""
+        by_vector = tf.linalg.matvec(table_rows(self.vectors, products), query) / self.temperature
+        if self.likeness is None:
+            return by_vector, by_vector
+        return by_vector, by_vector + self.likeness_weight * self.likeness.of(products, history)
 
-    def _log_total(self, query: tf.Tensor, logits: tf.Tensor, found: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+    def _log_total(self, query: tf.Tensor, by_vector: tf.Tensor, logits: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, 1]``: the log of the sum of all products' exponentiated scores.
 
-        The nearest products, ``found``, are summed, and for the others, which the index does not score, the sample
-        stands. ``logits`` are those of the nearest by their vectors alone.
+        The nearest products are summed, and for the others, which the index does not score, the sample stands.
+        ``by_vector`` and ``logits`` are the nearest's.
         """
         vectors = self.vectors if self.sample_vectors is None else self.sample_vectors
         others = tf.matmul(query, vectors, transpose_b=True) / self.temperature
         # The product at the edge must not be counted twice where two ways to multiply round differently.
-        is_near = others >= logits[:, -1:] - 1e-4
+        is_near = others >= tf.reduce_min(by_vector, 1, keepdims=True) - 1e-4
         if self.likeness is not None:
-            logits += self.likeness_weight * self.likeness.of(found, history)
             others += self.likeness_weight * self.likeness.of_all(history, self.sample_likeness)
         if self.sample_vectors is None:
             others, is_near = others[:, 1:], is_near[:, 1:]

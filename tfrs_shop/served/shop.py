@@ -169,7 +169,7 @@ class ServedShop(tf.Module):
 
     def query(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` after the last event of each row."""
-        return self.last_query(self.read_once.value(rows))
+        return self.last_query(self.read_once.value(rows, last=True))
 
     def last_query(self, read: tf.Tensor) -> tf.Tensor:
         """Return the query vectors ``[batch, width]`` of what the query tower gives."""
@@ -177,7 +177,7 @@ class ServedShop(tf.Module):
 
     def queries(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
         """Return the query vectors ``[batch, history, width]`` after each event of each row."""
-        read = self.read_once.value(rows)
+        read = self.read_once.value(rows, last=False)
         return tf.math.l2_normalize(read, 2) if self.normalize else read
 
     def query_inputs(self, rows: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -197,8 +197,8 @@ class ServedShop(tf.Module):
             inputs["text_vectors"] = tf.where(history[..., None] > 0, titles, inputs["query_vectors"])
         return inputs
 
-    def _read(self, rows: dict[str, tf.Tensor]) -> tf.Tensor:
-        return self.layers.query_tower(self.query_inputs(rows), training=False)
+    def _read(self, rows: dict[str, tf.Tensor], *, last: bool) -> tf.Tensor:
+        return self.layers.query_tower(self.query_inputs(rows), training=False, last=last)
 
     def ratings(self, rows: dict[str, tf.Tensor], products: tf.Tensor) -> tf.Tensor:
         """Return the ratings ``[batch, products]`` float32 that are expected of users for ``products``."""
