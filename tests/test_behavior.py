@@ -12,7 +12,7 @@ from tfrs_shop.behavior_evaluation import behavior_metrics, behavior_predictions
 from tfrs_shop.behavior_training import CHECKS, Best, platt, train_behavior
 from tfrs_shop.config import BehaviorConfig
 from tfrs_shop.model.behavior_events import BehaviorEvents, gap_buckets, last_met, lasted
-from tfrs_shop.model.behavior_head import BehaviorHead, BehaviorTasks
+from tfrs_shop.model.behavior_head import SHRINKAGE, BehaviorHead, BehaviorTasks, lift_after
 from tfrs_shop.run import load_run
 
 MINUTE = 60_000
@@ -122,6 +122,21 @@ def test_a_type_that_is_no_target_has_no_chance() -> None:
     chances = tf.nn.softmax(said.event_type).numpy()
     assert chances[..., 2].max() == 0.0
     assert chances.sum(-1) == pytest.approx(np.ones([3, 6]), abs=1e-5)
+
+
+def test_the_types_after_a_category_are_counted_without_the_one_that_is_asked_for() -> None:
+    head = BehaviorHead(BehaviorConfig(units=8), TASKS, history=6)
+    head.count(np.array([1, 1, 2, 1, 0]), np.array([1, 2, 2, 0, 3]))
+    head.count(np.array([1]), np.array([1]))
+    assert head.after.numpy().tolist() == [[0, 0, 1], [2, 1, 0], [0, 1, 0], [0, 0, 0]]
+    share = np.array([3, 3, 2]) / 8
+    after = (np.array([2, 1, 0]) + SHRINKAGE * share) / (3 + SHRINKAGE)
+    without = (np.array([1, 1, 0]) + SHRINKAGE * share) / (2 + SHRINKAGE)
+    category = tf.constant([[0, 3, 1]])
+    told = lift_after(head.after, category).numpy()[0]
+    assert told == pytest.approx(np.array([[0, 0, 0], [0, 0, 0], np.log(after / share)]), abs=1e-6)
+    asked = lift_after(head.after, category, tf.constant([[0, 0, 1]])).numpy()[0, 2]
+    assert asked == pytest.approx(np.log(without / share), abs=1e-6)
 
 
 def test_a_session_lasts_from_its_first_event_as_far_as_times_are_known() -> None:

@@ -43,11 +43,15 @@ def train_behavior(model: ShopModel, data: ShopData, say: Callable[[str], None])
     if head is None or not data.manifest.counts["examples"]["train"]:
         return []
     windows = data.training_windows(length)
-    count = int(windows.reduce(tf.constant(0, tf.int64), lambda seen, _: seen + 1))
-    if not count:
-        return []
     tf_keras.utils.set_random_seed(model.config.training.seed)
     learner = BehaviorHead(model.config.behavior, head.tasks, length, name="learner")
+    count = 0
+    for rows in windows.batch(CHECKED_AT_ONCE).as_numpy_iterator():
+        count += len(rows["label"])
+        category = head.tasks.leaf[rows["history_product"]]
+        learner.count(category, np.where(rows["label"] > 0, rows["label_event_type"], 0))
+    if not count:
+        return []
     vectors = model.product_vectors()
     steps = min(model.config.behavior.steps, max(CHECKS, PASSES * count // BATCH))
     batches = windows.shuffle(min(count, SHUFFLE_BUFFER), seed=model.config.training.seed).repeat().batch(BATCH)

@@ -13,6 +13,7 @@ from tfrs_shop.catalogue import Catalogue
 from tfrs_shop.config import BehaviorConfig
 from tfrs_shop.dataset import ShopData
 from tfrs_shop.model.behavior_events import BehaviorEvents
+from tfrs_shop.model.layers import present
 
 DROPOUT = 0.2
 QUERY_WIDTH, CATEGORY_WIDTH, PURCHASE_UNITS = 16, 32, 16
@@ -24,6 +25,8 @@ PURCHASE = b"purchase"
 PURCHASE_DECAY = 3e-4
 # The same of the type's own weights, which are learnt from every position.
 TYPE_DECAY = 1e-4
+# Events of the shop's usual types that are counted in with those that follow the events of a category.
+SHRINKAGE = 100.0
 # Adam moves a weight by its learning rate a step at most, and a linear model has far to go: so much faster it goes.
 WIDE_RATE = 10.0
 
@@ -111,8 +114,9 @@ class BehaviorHead(tf_keras.layers.Layer):
 
     Types and purchases are read from the events linearly too (wide and deep, Cheng et al., DLRS 2016), since much of
     what is rare is told by a count, and not from the categories or the query vector: by those the head learned by heart
-    which session ended in a purchase. The purchase has weights of its own, and reads counts only. The next category is
-    read from all of it.
+    which session ended in a purchase. What the type reads of the category is counted, and not learnt: which types come
+    after its events, shrunken towards all events' types; in training the type that is asked for is taken out of the
+    count. The purchase has weights of its own, and reads counts only. The next category is read from all of it.
 
     The next category is one of the history's, or any: a mixture of a pointer to the events before and a softmax over
     the vocabulary (as pointer-sentinel, Merity et al., ICLR 2017, and RepeatNet, Ren et al., AAAI 2019), since most of
@@ -142,6 +146,7 @@ class BehaviorHead(tf_keras.layers.Layer):
         self.purchase_hidden = dense(PURCHASE_UNITS, tf.nn.gelu, name="purchase_hidden")
         self.purchase = dense(1, bias_initializer=tf.constant_initializer(RARELY), name="purchase")
         self.purchase_wide = dense(1, use_bias=False, kernel_initializer="zeros", name="purchase_wide")
+        self.after = tf.Variable(tf.zeros([categories + 1, len(usual)]), trainable=False, name="after")
         self.topic = dense(CATEGORY_WIDTH, name="topic")
         self.asked, self.key = dense(CATEGORY_WIDTH, name="asked"), dense(CATEGORY_WIDTH, name="key")
         self.repeat = dense(1, name="repeat")
@@ -153,6 +158,18 @@ class BehaviorHead(tf_keras.layers.Layer):
         logs = np.where(share > 0, np.log(np.maximum(share, 1e-12)), IMPOSSIBLE).astype(np.float32)
         self.category_bias = tf.Variable(logs, name="category_bias")
 
+    def count(self, category: np.ndarray, following: np.ndarray) -> None:
+        """Count which types came after the events of each category.
+
+        Args:
+            category: ``[events]`` int, 0 for none.
+            following: ``[events]`` int, the type of the next event; 0, where there is none, does not count.
+        """
+        known = following > 0
+        counts = np.zeros(self.after.shape, np.float32)
+        np.add.at(counts, (category[known], following[known] - 1), 1.0)
+        self.after.assign_add(counts)
+
     def call(self, rows: dict[str, tf.Tensor], queries: tf.Tensor, training: bool | None = None) -> Behavior:
         """Return what is said at every position.
 
@@ -163,7 +180,9 @@ class BehaviorHead(tf_keras.layers.Layer):
         """
         read = self.events(rows, training=training)
         events = read.events
-        behavior = self._state(self.hidden, read.behavior, training)
+        following = tf.where(rows["label"] > 0, rows["label_event_type"], 0) if training else None
+        after = lift_after(self.after, rows["history_category"], following)
+        behavior = self._state(self.hidden, tf.concat([read.behavior, after], 2), training)
         queries = self.query(self.dropout(tf.cast(queries, tf.float32), training=training))
         state = self._state(self.topic_hidden, tf.concat([read.behavior, read.topic, queries], 2), training)
         length = tf.shape(events)[1]
@@ -174,7 +193,7 @@ class BehaviorHead(tf_keras.layers.Layer):
         bought = self.dropout(self.purchase_hidden(read.plain), training=training)
         any_known = tf.reduce_any(known, 2)
         return Behavior(
-            self.event_type(behavior) + WIDE_RATE * self.wide(read.plain) + self.no_target,
+            self.event_type(behavior) + WIDE_RATE * self.wide(tf.concat([read.plain, after], 2)) + self.no_target,
             (self.purchase(bought) + WIDE_RATE * self.purchase_wide(read.plain))[..., 0],
             self.topic(state),
             tf.nn.log_softmax(tf.where(known, pointed, IMPOSSIBLE)),
@@ -275,6 +294,26 @@ class BehaviorHead(tf_keras.layers.Layer):
             target = tf.boolean_mask(rows["label_category"], asked)
             found["category"] = -self.category_log_chance(said.at(asked), history, target)
         return found
+
+
+def lift_after(counts: tf.Tensor, category: tf.Tensor, following: tf.Tensor | None = None) -> tf.Tensor:
+    """Return ``[batch, history, event types]`` float32: the log of how much likelier each is after such a category.
+
+    Of no category, and of one that is not counted, it is 0.
+
+    Args:
+        counts: ``[categories + 1, event types]`` float32, events of each type that came after one of each category.
+        category: ``[batch, history]`` int32, 0 for none.
+        following: ``[batch, history]`` int32, the types that came and are in the counts, to be taken out; 0 for none.
+    """
+    counts = tf.convert_to_tensor(counts)
+    overall = tf.reduce_sum(counts, 0) + 1.0
+    share = overall / tf.reduce_sum(overall)
+    after = tf.gather(counts, category)
+    if following is not None:
+        after = tf.maximum(after - tf.one_hot(following - 1, counts.shape[1]), 0.0)
+    of_category = (after + SHRINKAGE * share) / (tf.reduce_sum(after, 2, keepdims=True) + SHRINKAGE)
+    return tf.math.log(of_category / share) * present(category, tf.float32)
 
 
 def _squares(kernels: Sequence[tf.Tensor]) -> tf.Tensor:
