@@ -1,9 +1,11 @@
 """The command line and the client: exit codes, messages, and answers through a real server."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -18,17 +20,33 @@ def tfrs_shop(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def server(bundle):
+def server_log(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("server") / "log"
+
+
+@pytest.fixture(scope="module")
+def server(bundle, server_log):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     flags = ["--model_name=shop", f"--model_base_path={bundle.parent}", f"--rest_api_port={port}", "--port=0"]
-    process = subprocess.Popen([sys.executable, "-m", "serving.model_server", *flags], stderr=subprocess.DEVNULL)
+    with server_log.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.model_server", *flags],
+            stderr=log,
+            env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "0"},
+        )
     client = ShopClient(f"127.0.0.1:{port}")
     client.wait_until_ready()
     yield f"http://127.0.0.1:{port}"
     process.terminate()
     assert process.wait(30) == 0
+
+
+@pytest.mark.usefixtures("server")
+def test_a_server_that_has_asked_all_warm_up_requests_has_logged_no_warning_of_the_graph_optimizer(server_log) -> None:
+    # What it says of operations whose memory it cannot tell.
+    assert "PredictCost" not in server_log.read_text()
 
 
 def test_help_names_every_step() -> None:

@@ -14,7 +14,6 @@ import tensorflow as tf
 import tf_keras
 from bundle_support import ask, only_questions
 from conftest import quiet
-from model_support import towers_only
 from preprocess_support import preprocess as preprocess_without_text
 from preprocess_support import records, write_csv, write_jsonl
 
@@ -83,11 +82,9 @@ def old(handles, tmp_path_factory) -> Path:
     flags = ["--events", write_csv(base / "e.csv", EVENTS), "--products", write_jsonl(base / "p.jsonl", CATALOGUE)]
     encoder = ["--text_encoder", handles.encoder, "--text_preprocessor", handles.preprocessor, "--text_length", "16"]
     preprocess([*map(str, flags), "--output", str(base / "data"), *encoder, "--shards", "2"], quiet)
-    config = towers_only(
-        Config(
-            towers=TowerConfig(width=16, layers=1, max_history=8, dropout=0.0),
-            training=TrainingConfig(epochs=2, batch_size=8, warmup_steps=2, log_every=1000),
-        )
+    config = Config(
+        towers=TowerConfig(width=16, layers=1, max_history=8, dropout=0.0),
+        training=TrainingConfig(epochs=2, batch_size=8, warmup_steps=2, log_every=1000),
     )
     train(base / "data", base / "run", config, quiet)
     model, data, _ = load_run(base / "run")

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from model_support import towers_only
 
 from tfrs_shop.config import Config, RankingConfig, RetrievalConfig, TextConfig, TowerConfig, TrainingConfig
 from tfrs_shop.dataset import ShopData, open_data
@@ -92,7 +91,7 @@ def test_no_more_texts_are_encoded_in_a_step_than_the_settings_allow(data) -> No
 
 @pytest.mark.usefixtures("few_questions")
 def test_a_tuned_run_is_validated_saved_and_loaded_with_the_same_vectors(data, tmp_path) -> None:
-    train(data.directory, tmp_path / "run", towers_only(tuned("last_layers")), quiet)
+    train(data.directory, tmp_path / "run", tuned("last_layers"), quiet)
     model, _, info = load_run(tmp_path / "run")
     assert np.abs(model.text.vectors.numpy() - data.catalogue.text_vector).max() > 0.05
     saved = model.product_vectors().numpy()

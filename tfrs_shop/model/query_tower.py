@@ -124,7 +124,7 @@ class QueryTower(tf_keras.layers.Layer):
         for block in self.blocks:
             # The other positions are read by the next block.
             events = block(events, mask, recency, training=training, last=last and block is self.blocks[-1])
-        if last:
+        if last:  # Without blocks all positions are still there.
             events = events[:, -1:]
         if text is not None and self.behavior_text is not None:
             mean = tf.cast(behavior_vectors(text, last), self.compute_dtype)

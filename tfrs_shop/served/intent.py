@@ -63,9 +63,11 @@ class QueryIntent(tf.Module):
         """
         assert self.head is not None
         category, purpose = self.head(*query_pieces(query), training=False)
-        chance, order = tf.math.top_k(tf.nn.softmax(category), self.categories)
+        # The head answers in log-chances. A softmax of them would be one too many of one shape: TensorFlow's optimizer
+        # would look at what memory it needs, and warn on stderr.
+        chance, order = tf.math.top_k(tf.exp(category), self.categories)
         answer = {"category": tf.gather(self.category_names, order), "category_probability": chance}
         if self.with_purposes:
-            chance, order = tf.math.top_k(tf.nn.softmax(purpose), len(PURPOSES))
+            chance, order = tf.math.top_k(tf.exp(purpose), len(PURPOSES))
             answer |= {"purpose": tf.gather(self.purposes, order), "purpose_probability": chance}
         return answer

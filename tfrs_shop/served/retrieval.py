@@ -131,14 +131,15 @@ class Retrieval(tf.Module):
     def scored(self, query: tf.Tensor, history: tf.Tensor, repeats: tf.Tensor | None) -> Scored:
         """Return the nearest products and what makes chances of scores, for the arguments of `next_products`."""
         found = self._nearest(query)[1]
-        by_vector, logits = self._logits(query, found, history)
+        by_vector = self._by_vector(query, found)
+        logits = self._with_likeness(by_vector, found, history)
         bias = tf.zeros_like(history, tf.float32)
         if repeats is not None:
             bias = tf.minimum(repeats / self.temperature, MOST_BIAS)
         log_total = self._log_total(query, by_vector, logits, history)
         if repeats is not None:
             # The sum was made without what is added for the history's products.
-            own = self._logits(query, history, history)[1]
+            own = self._logits(query, history, history)
             more = tf.exp(tf.minimum(own - log_total, 0.0)) * tf.math.expm1(bias)
             log_total += tf.math.log(tf.maximum(1.0 + tf.reduce_sum(more, 1, keepdims=True), 1e-6))
         return Scored(found, logits, bias, log_total)
@@ -218,7 +219,7 @@ class Retrieval(tf.Module):
         again = earlier | tf.reduce_any(ways[:, :, None] == near.found[:, None, :], 2)
         ways = tf.where(again, 0, ways)
         products = tf.concat([near.found, ways], 1)
-        logits = tf.concat([near.logits, self._logits(query, ways, history)[1]], 1)
+        logits = tf.concat([near.logits, self._logits(query, ways, history)], 1)
         log_chance = logits + added(products, history, near.bias) - near.log_total
         if self.transition_weight:
             # The graph lowers what hardly comes again as the model does.
@@ -230,12 +231,17 @@ class Retrieval(tf.Module):
             log_chance = usual.mixed(log_chance, usual.of(products), self.habit_weight)
         return tf.exp(log_chance), products
 
-    def _logits(self, query: tf.Tensor, products: tf.Tensor, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return ``[batch, products]`` float32: what vectors alone give, and logits without what is for repeats."""
-        by_vector = tf.linalg.matvec(table_rows(self.vectors, products), query) / self.temperature
+    def _logits(self, query: tf.Tensor, products: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
+        """Return ``[batch, products]`` float32: logits without what is for repeats."""
+        return self._with_likeness(self._by_vector(query, products), products, history)
+
+    def _by_vector(self, query: tf.Tensor, products: tf.Tensor) -> tf.Tensor:
+        return tf.linalg.matvec(table_rows(self.vectors, products), query) / self.temperature
+
+    def _with_likeness(self, by_vector: tf.Tensor, products: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         if self.likeness is None:
-            return by_vector, by_vector
-        return by_vector, by_vector + self.likeness_weight * self.likeness.of(products, history)
+            return by_vector
+        return by_vector + self.likeness_weight * self.likeness.of(products, history)
 
     def _log_total(self, query: tf.Tensor, by_vector: tf.Tensor, logits: tf.Tensor, history: tf.Tensor) -> tf.Tensor:
         """Return ``[batch, 1]``: the log of the sum of all products' exponentiated scores.
