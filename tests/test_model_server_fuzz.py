@@ -16,6 +16,7 @@ from serving.model_server.http_parser import HttpError, RequestParser
 from serving.model_server.json_numbers import format_floats, parse_number
 from serving.model_server.json_reader import parse_json
 from serving.model_server.json_slow_reader import JsonObject, read_slowly
+from serving.model_server.json_writer import quote, quote_all
 from serving.model_server.predict import predict
 from serving.model_server.status import Code, ServingError
 from serving.model_server.tensor_protos import from_proto, to_proto
@@ -165,6 +166,22 @@ def test_a_written_double_reads_back_equal_and_looks_like_a_double(value):
     assert float(text) == value
     assert "." in text or "e" in text
     assert math.isclose(float(parse_number(text.replace("+", ""))), value, rel_tol=1e-15, abs_tol=1e-300)
+
+
+@QUICK
+@given(values=st.lists(st.floats(width=32)))
+def test_floats_are_written_together_as_each_alone(values):
+    assert format_floats(values, single=True) == [format_floats([value], single=True)[0] for value in values]
+    with np.errstate(over="ignore"):
+        assert np.array_equal(
+            np.array([*map(float, format_floats(values, single=True))], np.float32), np.float32(values), True
+        )
+
+
+@QUICK
+@given(values=st.lists(st.binary(max_size=20)))
+def test_strings_are_quoted_together_as_each_alone(values):
+    assert quote_all(values) == [quote(value) for value in values]
 
 
 @QUICK

@@ -225,7 +225,7 @@ class ServableBatcher:
             return False
         padded = self._scheduler.options.pad_variable_length_inputs
         shapes = tuple(
-            (name, array.dtype.char, array.ndim if padded else array.shape[1:]) for name, array in sorted(feeds.items())
+            [(name, array.dtype.char, array.ndim if padded else array.shape[1:]) for name, array in feeds.items()]
         )
         task = _Task(self, feeds, fetches, rows, time.monotonic(), done)
         self._scheduler.submit((id(self), shapes, tuple(fetches)), task)
@@ -233,9 +233,9 @@ class ServableBatcher:
 
     def _rows(self, feeds: Mapping[str, Array], fetches: Sequence[str]) -> int | None:
         """The rows of a request, None where its answer may not be one row for each."""
-        if (tuple(sorted(feeds)), tuple(fetches)) in self._alone:
+        if self._alone and (tuple(sorted(feeds)), tuple(fetches)) in self._alone:
             return None
-        if not all(self._by_row.get(name, False) for name in (*feeds, *fetches)):
+        if not (self._by_row.issuperset(feeds) and self._by_row.issuperset(fetches)):
             return None
         lengths = {array.shape[0] if array.ndim else -1 for array in feeds.values()}
         if len(lengths) != 1:
@@ -312,15 +312,18 @@ class ServableBatcher:
                 task.answer = from_exception(own)
 
 
-def _tensors_by_row(servable: Servable) -> dict[str, bool]:
-    """For every tensor of a signature, whether its first dimension is the batch: of unknown size."""
-    known: dict[str, bool] = {}
-    for signature in servable.signatures.values():
-        for infos in (signature.inputs, signature.outputs):
-            for info in infos.values():
-                shape = info.tensor_shape
-                known[info.name] = shape.unknown_rank or (len(shape.dim) > 0 and shape.dim[0].size == -1)
-    return known
+def _tensors_by_row(servable: Servable) -> frozenset[str]:
+    """The tensors of all signatures whose first dimension is the batch: of unknown size."""
+    infos = [
+        info
+        for signature in servable.signatures.values()
+        for tensors in (signature.inputs, signature.outputs)
+        for info in tensors.values()
+    ]
+    shapes = {info.name: info.tensor_shape for info in infos}
+    return frozenset(
+        name for name, shape in shapes.items() if shape.unknown_rank or (len(shape.dim) > 0 and shape.dim[0].size == -1)
+    )
 
 
 def _merge(arrays: Sequence[Array], padding: int) -> Array:

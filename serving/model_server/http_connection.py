@@ -117,8 +117,8 @@ class Connection(asyncio.Protocol):
             return
         server.waiting += 1
         self._busy = exchange = Exchange(self, request)
-        if server.limits.answer_seconds > 0:
-            exchange.timer = server.loop.call_later(server.limits.answer_seconds, exchange.time_out)
+        if server.deadlines is not None:
+            server.deadlines.begin(exchange)
         small = len(request.body) <= _INLINE_BYTES and "content-encoding" not in request.headers
         if not (small and server.handler.begin(request, exchange.answered)):
             server.pool.submit(exchange.run)
@@ -204,12 +204,11 @@ class Connection(asyncio.Protocol):
 
 
 class Exchange:
-    """One request on its way through the pool, and the timer that answers in its place."""
+    """One request on its way to its answer, or to the deadline that answers in its place."""
 
     def __init__(self, connection: Connection, request: Request) -> None:
         self.connection = connection
         self.request = request
-        self.timer: asyncio.TimerHandle | None = None
         self.late = False
 
     def answered(self, answer: Answer) -> None:
@@ -233,9 +232,10 @@ class Exchange:
 
     def done(self, answer: Answer) -> None:
         """In the event loop: the work has ended."""
-        self.connection.server.waiting -= 1
-        if self.timer is not None:
-            self.timer.cancel()
+        server = self.connection.server
+        server.waiting -= 1
+        if server.deadlines is not None:
+            server.deadlines.end(self)
         self.connection.answered(self, answer)
 
     def time_out(self) -> None:

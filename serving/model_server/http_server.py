@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
+from serving.model_server.deadlines import Deadlines
 from serving.model_server.http_connection import Connection, Exchange, HttpLimits
 from serving.model_server.http_parser import Request
 from serving.model_server.listener import open_listener, refuse_newcomers, take_waiting
@@ -36,6 +37,7 @@ class HttpServer:
         self.connections: set[Connection] = set()
         self.waiting = 0
         self.draining = False
+        self.deadlines: Deadlines | None = None
         self.pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._listener: socket.socket | None = None
         self._server: asyncio.Server | None = None
@@ -44,6 +46,8 @@ class HttpServer:
     async def start(self, host: str, port: int) -> None:
         """Listen; raises OSError where the port cannot be had."""
         self.loop = asyncio.get_running_loop()
+        if self.limits.answer_seconds > 0:
+            self.deadlines = Deadlines(self.loop, self.limits.answer_seconds)
         self._calls = LoopCalls(self.loop)
         self._listener = open_listener(host, port)
         self._server = await self.loop.create_server(lambda: Connection(self), sock=self._listener)

@@ -6,9 +6,8 @@ rounded ones in the last place, and writes six significant digits where those re
 
 import math
 import re
-from collections.abc import Sequence
-
-import numpy as np
+from array import array
+from collections.abc import Iterable, Sequence
 
 INT64_MIN, INT64_MAX, UINT64_MAX = -(2**63), 2**63 - 1, 2**64 - 1
 _MAX_EXACT = 2**53 - 1
@@ -89,24 +88,26 @@ def format_floats(values: Sequence[float], single: bool) -> list[str]:
     >>> format_floats([2.0, 0.1, 1e-05, 16777216.0, float("nan")], single=True)
     ['2.0', '0.1', '1e-05', '16777216.0', 'NaN']
     """
-    texts = [f"{value:g}" for value in values]
-    read_back = np.array([float(text) for text in texts], dtype=np.float64)
-    given = np.array(values, dtype=np.float64)
+    given = tuple(values)
+    short, whole = _written("%g", given), _written("%.9g" if single else "%.17g", given)
+    read_back: Iterable[float] = map(float, short)
     if single:
-        with np.errstate(over="ignore"):
-            read_back = read_back.astype(np.float32).astype(np.float64)
-    for index in np.flatnonzero(read_back != given).tolist():
-        value = values[index]
-        if math.isnan(value):
-            texts[index] = "NaN"
-        else:
-            texts[index] = ("%.9g" if single else "%.17g") % value
-    return [_mark_as_decimal(text) for text in texts]
+        read_back = array("f", read_back)
+    texts = [
+        text if back == value else exact
+        for text, back, value, exact in zip(short, read_back, given, whole, strict=True)
+    ]
+    return [text if "." in text or "e" in text else _without_point(text) for text in texts]
 
 
-def _mark_as_decimal(text: str) -> str:
-    if "." in text or "e" in text or text == "NaN":
-        return text
+def _written(form: str, values: tuple[float, ...]) -> list[str]:
+    """Each value in a form of ``%``, all in one step."""
+    return (f"{form} " * len(values) % values).split()
+
+
+def _without_point(text: str) -> str:
+    if text == "nan":
+        return "NaN"
     if text.endswith("inf"):
         return "-Infinity" if text[0] == "-" else "Infinity"
     return text + ".0"

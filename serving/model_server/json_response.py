@@ -9,7 +9,7 @@ import numpy as np
 from serving.model_server.dtypes import dtype_name, dtype_of
 from serving.model_server.json_numbers import format_floats
 from serving.model_server.json_values import Array
-from serving.model_server.json_writer import encode_text, indent, members, multi_line, quote, single_line
+from serving.model_server.json_writer import encode_text, indent, members, multi_line, quote, quote_all, single_line
 from serving.model_server.status import invalid
 
 Join = Callable[[Sequence[bytes], int], bytes]
@@ -94,7 +94,7 @@ def _tokens(name: str, array: Array, depth: int) -> list[bytes]:
         values = [item if isinstance(item, bytes) else str(item).encode() for item in flat]
         if name.endswith("_bytes"):
             return [members([(b"b64", quote(base64.b64encode(value)))], depth) for value in values]
-        return [quote(value) for value in values]
+        return quote_all(values)
     if kind == np.bool_:
         return [b"true" if value else b"false" for value in flat]
     if kind.kind in "iu" and kind != np.uint16:

@@ -11,6 +11,7 @@ from serving.model_server.json_slow_reader import JsonObject
 
 _MAX_DEBUG_BYTES = 256
 _SPECIAL = re.compile(rb'[\x00-\x1f"\\]')
+_SPECIAL_BYTES = bytes(range(32)) + b'"\\'
 _SHORT_ESCAPES = {8: b"\\b", 9: b"\\t", 10: b"\\n", 12: b"\\f", 13: b"\\r", 34: b'\\"', 92: b"\\\\"}
 
 
@@ -19,6 +20,14 @@ def quote(value: bytes) -> bytes:
     if _SPECIAL.search(value):
         value = _SPECIAL.sub(_escape, value)
     return b'"' + value + b'"'
+
+
+def quote_all(values: Sequence[bytes]) -> list[bytes]:
+    """What `quote` makes of each."""
+    together = b"".join(values)
+    if len(together.translate(None, _SPECIAL_BYTES)) != len(together):
+        return [quote(value) for value in values]
+    return [b'"%b"' % value for value in values]
 
 
 def _escape(matched: "re.Match[bytes]") -> bytes:

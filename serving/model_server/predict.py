@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
 from serving.model_server import metrics
 from serving.model_server.json_values import Array
@@ -95,9 +96,33 @@ def plan_predict(
 ) -> PredictPlan:
     """Check a request against its signature; inputs that are still protos are parsed after their names are checked."""
     key = signature_name or DEFAULT_SIGNATURE
-    signature = servable.signatures.get(key)
-    if signature is None:
+    types = servable.input_types.get(key)
+    if types is None:
         raise ServingError(Code.FAILED_PRECONDITION, f'Serving signature key "{key}" not found.')
+    if types.keys() == set(inputs):
+        arrays = {alias: _array(inputs[alias], alias) for alias in types}
+    else:
+        arrays = _arrays_of_some(servable.signatures[key], inputs)
+    fetched = servable.output_names[key]
+    outputs = _chosen(output_filter, fetched) if output_filter else list(fetched)
+    for index, (alias, array) in enumerate(arrays.items()):
+        check_fed_type(array, types[alias], index)
+        if array.ndim > MAX_RANK:
+            raise invalid(f"input {alias} has {array.ndim} dimensions; at most {MAX_RANK} are supported")
+    names = servable.input_names[key]
+    return PredictPlan(
+        {names[alias]: array for alias, array in arrays.items()}, [fetched[alias] for alias in outputs], outputs
+    )
+
+
+def _array(value: Array | tensor_pb2.TensorProto, alias: str) -> Array:
+    return value if isinstance(value, np.ndarray) else from_proto(value, alias)
+
+
+def _arrays_of_some(
+    signature: meta_graph_pb2.SignatureDef, inputs: Mapping[str, Array] | Mapping[str, tensor_pb2.TensorProto]
+) -> dict[str, Array]:
+    """The inputs of a signature in the order of their names where not all of them, or others, are given."""
     given, wanted = set(inputs), set(signature.inputs)
     if len(given) > len(wanted) or (len(given) < len(wanted) and not signature.defaults):
         raise invalid(
@@ -105,13 +130,12 @@ def plan_predict(
             f"len({{{_listed(wanted)}}}). Sent extra: {{{_listed(given - wanted)}}}. "
             f"Missing but required: {{{_listed(wanted - given)}}}."
         )
-    feeds: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for alias in sorted(wanted):
         if alias in inputs:
-            value = inputs[alias]
-            feeds[alias] = value if isinstance(value, np.ndarray) else from_proto(value, alias)
+            arrays[alias] = _array(inputs[alias], alias)
         elif alias in signature.defaults:
-            feeds[alias] = from_proto(signature.defaults[alias], alias)
+            arrays[alias] = from_proto(signature.defaults[alias], alias)
         else:
             raise invalid(
                 f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found in request and "
@@ -123,30 +147,21 @@ def plan_predict(
             f"Inputs contains invalid name. Used request inputs: {_listed(given & wanted)}, "
             f"request input: {_listed(given)}"
         )
-    outputs = _chosen(output_filter, set(signature.outputs))
-    for index, (alias, array) in enumerate(feeds.items()):
-        check_fed_type(array, signature.inputs[alias].dtype, index)
-        if array.ndim > MAX_RANK:
-            raise invalid(f"input {alias} has {array.ndim} dimensions; at most {MAX_RANK} are supported")
-    return PredictPlan(
-        {signature.inputs[alias].name: array for alias, array in feeds.items()},
-        [signature.outputs[alias].name for alias in outputs],
-        outputs,
-    )
+    return arrays
 
 
-def _chosen(output_filter: Sequence[str], known: set[str]) -> list[str]:
+def _chosen(output_filter: Sequence[str], known: Mapping[str, str]) -> list[str]:
     chosen: list[str] = []
     for alias in output_filter:
         if alias not in known:
             raise invalid(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
-                f"{{{_listed(known)}}}."
+                f"{{{_listed(set(known))}}}."
             )
         if alias in chosen:
             raise invalid(f"duplicate output tensor alias: {alias}")
         chosen.append(alias)
-    return chosen or sorted(known)
+    return chosen
 
 
 def _listed(names: set[str]) -> str:

@@ -56,6 +56,14 @@ class Servable:
             key: {alias: signature.inputs[alias].dtype for alias in sorted(signature.inputs)}
             for key, signature in self.signatures.items()
         }
+        self.input_names = {
+            key: {alias: signature.inputs[alias].name for alias in self.input_types[key]}
+            for key, signature in self.signatures.items()
+        }
+        self.output_names = {
+            key: {alias: signature.outputs[alias].name for alias in sorted(signature.outputs)}
+            for key, signature in self.signatures.items()
+        }
         self.batcher: Batcher | None = None
         # While it is set, a run takes no thread but its caller's, whose priority is then the run's.
         self.in_callers_thread = False
