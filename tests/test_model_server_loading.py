@@ -8,7 +8,7 @@ import pytest
 from test_model_server_support import save_pair, save_types
 
 from serving.model_server import servable as servables
-from serving.model_server.background import NICER, in_background
+from serving.model_server.background import NICER, Background, in_background
 from serving.model_server.loader import LoadOptions, load_version
 
 INPUTS = {"a": np.float32([1, 2]), "label": np.array([b"x", b"y"], object)}
@@ -30,6 +30,26 @@ def test_work_in_the_background_and_the_threads_that_it_starts_let_others_go_fir
     before = own_niceness()
     assert in_background(work) == [min(before + NICER, 19)] * 2
     assert own_niceness() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no idle threads")
+def test_long_work_beside_traffic_is_idle_and_when_that_has_taken_too_long_nice() -> None:
+    def priority() -> tuple[int, int]:
+        return os.sched_getscheduler(0), own_niceness()
+
+    before, nice = priority(), min(own_niceness() + NICER, 19)
+    with Background(patience_seconds=60.0) as background:
+        assert [background.run(priority) for _ in range(2)] == [(os.SCHED_IDLE, nice)] * 2
+    with Background(patience_seconds=0.0) as background:
+        assert background.run(priority) == (os.SCHED_OTHER, nice)
+    assert priority() == before
+
+
+def test_what_fails_in_a_step_fails_where_it_was_asked_for_and_the_next_one_runs() -> None:
+    with Background() as background:
+        with pytest.raises(ZeroDivisionError):
+            background.run(lambda: 1 // 0)
+        assert background.run(lambda: 1 + 1) == 2
 
 
 def test_what_fails_in_the_background_fails_where_it_was_asked_for() -> None:

@@ -15,7 +15,7 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow.python.saved_model import loader_impl
 
 from serving.model_server import metrics
-from serving.model_server.background import in_background
+from serving.model_server.background import Background, Run, at_once
 from serving.model_server.batching import BatchScheduler
 from serving.model_server.bundle_files import check_files, has_file_list
 from serving.model_server.servable import Servable, open_saved_model
@@ -53,15 +53,15 @@ def load_version(
     Raises:
         ServingError: it cannot be, and why.
     """
-    load = functools.partial(_load, name, version, path, options, file_list_required, beside_traffic)
-    return in_background(load) if beside_traffic else load()
+    if not beside_traffic:
+        return _load(name, version, path, options, file_list_required, at_once)
+    with Background() as background:
+        return _load(name, version, path, options, file_list_required, background.run)
 
 
-def _load(
-    name: str, version: int, path: Path, options: LoadOptions, file_list_required: bool, beside_traffic: bool
-) -> Servable:
+def _load(name: str, version: int, path: Path, options: LoadOptions, file_list_required: bool, run: Run) -> Servable:
     if has_file_list(path):
-        check_files(path)
+        run(lambda: check_files(path))
     elif file_list_required:
         raise ServingError(
             Code.FAILED_PRECONDITION,
@@ -70,14 +70,12 @@ def _load(
     servable, start = None, time.perf_counter()
     logger.info("Loading version %d of %s from %s", version, name, path)
     try:
-        meta_graphs = loader_impl.parse_saved_model(str(path)).meta_graphs
-        _register_ops(meta_graphs)
-        config = _session_config(options.session_config, meta_graphs)
-        servable = open_saved_model(name, version, path, config, list(options.tags))
-        servable.in_callers_thread = beside_traffic
-        threads = 1 if beside_traffic else os.cpu_count() or 1
-        warmed = warm_up(servable, path, repeats=options.warm_up_repeats, threads=threads) if options.warm_up else 0
-        golden = check_golden(servable, path)
+        servable = run(functools.partial(_open, name, version, path, options))
+        servable.in_callers_thread = run is not at_once
+        threads = 1 if servable.in_callers_thread else os.cpu_count() or 1
+        repeats = options.warm_up_repeats
+        warmed = warm_up(servable, path, repeats=repeats, threads=threads, run=run) if options.warm_up else 0
+        golden = check_golden(servable, path, run=run)
         servable.in_callers_thread = False
     except Exception as error:
         metrics.LOAD_ATTEMPTS.add(str(path), "fail")
@@ -94,6 +92,13 @@ def _load(
     metrics.LOAD_LATENCY.add(str(path), by=int((time.perf_counter() - start) * 1e6))
     logger.info("Loaded version %d of %s from %s (%d warm-up requests, %d golden)", version, name, path, warmed, golden)
     return servable
+
+
+def _open(name: str, version: int, path: Path, options: LoadOptions) -> Servable:
+    meta_graphs = loader_impl.parse_saved_model(str(path)).meta_graphs
+    _register_ops(meta_graphs)
+    config = _session_config(options.session_config, meta_graphs)
+    return open_saved_model(name, version, path, config, list(options.tags))
 
 
 def _session_config(

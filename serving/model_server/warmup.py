@@ -1,5 +1,6 @@
 """The requests that a bundle carries: warm-up before traffic, and golden requests whose answers must match."""
 
+import functools
 import itertools
 import logging
 import time
@@ -12,6 +13,7 @@ import numpy as np
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from serving.model_server import metrics
+from serving.model_server.background import Run, at_once
 from serving.model_server.inference import classify, multi_inference, regress
 from serving.model_server.predict import predict
 from serving.model_server.records import read_records
@@ -37,8 +39,8 @@ SCORES, RANKED = "score", "product_id"
 TIE = 1e-5
 
 
-def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1, threads: int = 1) -> int:
-    """Replay the bundle's warm-up requests, some at a time, and return how many there were.
+def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1, threads: int = 1, run: Run = at_once) -> int:
+    """Replay the bundle's warm-up requests, `threads` at a time, each a step of `run`; return how many there were.
 
     Raises:
         ServingError: the first that failed, which fails the version.
@@ -55,7 +57,7 @@ def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1, threads:
             raise invalid(f"Number of warmup records exceeds the maximum ({MAX_WARMUP_RECORDS}) at {path}")
         with ThreadPoolExecutor(threads, thread_name_prefix="warm-up") as pool:
             told = time.monotonic()
-            for _ in pool.map(replay_all, logs):
+            for _ in pool.map(lambda log: run(lambda: replay_all(log)), logs):
                 count += 1
                 if time.monotonic() - told >= PROGRESS_SECONDS:
                     told = time.monotonic()
@@ -70,15 +72,16 @@ def warm_up(servable: Servable, version_dir: Path, *, repeats: int = 1, threads:
     return count
 
 
-def check_golden(servable: Servable, version_dir: Path) -> int:
-    """Ask the bundle's golden requests and compare the answers; return how many there were.
+def check_golden(servable: Servable, version_dir: Path, *, run: Run = at_once) -> int:
+    """Ask the bundle's golden requests, each a step of `run`, and compare the answers; return how many there were.
 
     Raises FAILED_PRECONDITION when an answer is not finite or differs from the recorded one.
     """
     count = 0
     for log in _logs(version_dir / GOLDEN_FILE):
         if log.WhichOneof("log_type") == "predict_log":
-            _compare(replay_predict(servable, log.predict_log.request), log.predict_log.response, count)
+            request, recorded = log.predict_log.request, log.predict_log.response
+            _compare(run(functools.partial(replay_predict, servable, request)), recorded, count)
             count += 1
     return count
 
