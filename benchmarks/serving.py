@@ -35,7 +35,7 @@ def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int, fuzze
     """All measurements, in one run."""
     asked = [questions(bundle, signature) for signature in SIGNATURES]
     before = machine()
-    direct = in_process(bundle, asked, batch=max(CONCURRENCY), seconds=seconds)
+    direct = in_process(bundle, asked, clients=max(CONCURRENCY), seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as name:
         base = Path(name) / MODEL
         base.mkdir()
@@ -134,9 +134,9 @@ def table(results: dict[str, Any]) -> str:
 
     for signature, direct in results["in_process"].items():
         lines.append(line(f"{signature} in process", "-", direct["single"], direct["single"]["per_second"]))
-        together = direct["batched"]
-        name = f"{signature} in process, {max(CONCURRENCY)} rows a call"
-        lines.append(line(name, "-", together, together["rows_per_second"]))
+        for together in (direct["batched"], direct["more"]):
+            name = f"{signature} in process, {together['calls']}"
+            lines.append(line(name, "-", together, together["rows_per_second"]))
         for protocol, loads in results["served"][signature].items():
             for clients, load in loads.items():
                 lines.append(line(f"{signature} {protocol}", clients, load, load["per_second"]))

@@ -75,24 +75,31 @@ def _plain(value: Any) -> Any:
     )
 
 
-def in_process(bundle: Path, asked: list[Questions], *, batch: int, seconds: float) -> dict[str, dict[str, Any]]:
-    """For each signature, the same call without a server: one row at a time, and `batch` rows on every core."""
+def in_process(bundle: Path, asked: list[Questions], *, clients: int, seconds: float) -> dict[str, dict[str, Any]]:
+    """For each signature, the same call without a server: one row at a time, and many.
+
+    ``batched`` has as many rows under way as there are clients, in one call or in one on each core, whichever is
+    faster; ``more`` has as many on each core, more than these clients could ask for.
+    """
     servable = load_version(MODEL, 1, bundle, LoadOptions())
+    cores = os.cpu_count() or 1
     results = {}
     for questions in asked:
+
+        def calls(rows: int, threads: int, questions: Questions = questions) -> dict[str, Any]:
+            inputs = [questions.inputs[number % len(questions.inputs)] for number in range(rows)]
+            merged = {name: np.concatenate([row[name] for row in inputs]) for name in inputs[0]}
+            plan = plan_predict(servable, questions.signature, merged)
+            outcome = _calls(servable, [plan], threads=threads, seconds=seconds)
+            done = rows * len(outcome.seconds)
+            return {**outcome.summary(), "calls": f"{threads} x {rows} rows", "rows_per_second": done / outcome.elapsed}
+
         single = [plan_predict(servable, questions.signature, inputs) for inputs in questions.inputs]
-        rows = [questions.inputs[number % len(questions.inputs)] for number in range(batch)]
-        merged = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-        batched = [plan_predict(servable, questions.signature, merged)]
-        alone = _calls(servable, single, threads=1, seconds=seconds)
-        # The better of one thread and one for each core: TensorFlow uses several cores for one call, too.
-        together = max(
-            (_calls(servable, batched, threads=threads, seconds=seconds) for threads in {1, os.cpu_count() or 1}),
-            key=lambda outcome: len(outcome.seconds) / outcome.elapsed,
-        )
+        together = [calls(clients, 1), calls(-(-clients // cores), cores)]
         results[questions.signature] = {
-            "single": alone.summary(),
-            "batched": {**together.summary(), "rows_per_second": batch * len(together.seconds) / together.elapsed},
+            "single": _calls(servable, single, threads=1, seconds=seconds).summary(),
+            "batched": max(together, key=lambda outcome: outcome["rows_per_second"]),
+            "more": calls(clients, cores),
         }
     servable.close()
     return results
