@@ -1,6 +1,8 @@
 """How a version is brought in: functions some at a time, behind the requests that are served meanwhile."""
 
 import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -32,17 +34,35 @@ def test_work_in_the_background_and_the_threads_that_it_starts_let_others_go_fir
     assert own_niceness() == before
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no idle threads")
-def test_long_work_beside_traffic_is_idle_and_when_that_has_taken_too_long_nice() -> None:
-    def priority() -> tuple[int, int]:
-        return os.sched_getscheduler(0), own_niceness()
+def priority() -> tuple[int, int]:
+    return os.sched_getscheduler(0), own_niceness()
 
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no idle threads")
+def test_work_beside_traffic_is_idle_where_the_processors_have_room_and_else_nice(monkeypatch) -> None:
     before, nice = priority(), min(own_niceness() + NICER, 19)
-    with Background(patience_seconds=60.0) as background:
+    with Background() as background:
+        monkeypatch.setattr(background, "has_room", lambda: True)
         assert [background.run(priority) for _ in range(2)] == [(os.SCHED_IDLE, nice)] * 2
-    with Background(patience_seconds=0.0) as background:
+        monkeypatch.setattr(background, "has_room", lambda: False)
         assert background.run(priority) == (os.SCHED_OTHER, nice)
     assert priority() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no idle threads")
+def test_work_beside_traffic_gets_on_where_the_processors_are_never_free() -> None:
+    busy = [subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE)
+            for _ in range(2 * (os.cpu_count() or 1))]  # fmt: skip
+    try:
+        for process in busy:
+            assert process.stdout is not None
+            process.stdout.readline()
+        with Background() as background:
+            assert background.run(priority)[0] == os.SCHED_OTHER
+    finally:
+        for process in busy:
+            process.kill()
+            process.communicate()
 
 
 def test_what_fails_in_a_step_fails_where_it_was_asked_for_and_the_next_one_runs() -> None:

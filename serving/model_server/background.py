@@ -1,18 +1,19 @@
 """Work beside traffic, in threads to which the system gives what the threads that answer requests leave."""
 
 import contextlib
+import hashlib
 import os
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
 
 # More than the process has. Beside threads that want all processors, one that is so much nicer gets a thirtieth of one.
 NICER = 15
-# A busy server's next version shall not wait for ever: what is left after this long is done by a thread that is nice.
-PATIENCE_SECONDS = 120.0
+# An idle thread that has not hashed 8 MB after so long, which takes some milliseconds, gets hardly any of a processor.
+ROOM_SECONDS = 0.1
+_PROBE = bytes(8 << 20)
 
 
 class Run(Protocol):
@@ -34,28 +35,41 @@ def in_background(work: Callable[[], Result]) -> Result:
 
 
 class Background:
-    """Does work that takes long, step by step, in an idle thread, and when that has taken too long in a nice one.
+    """Does work that takes long, step by step, in an idle thread where the processors have room, else in a nice one.
 
-    An idle thread runs where no other wants the processor and is put aside at once when one does; a nice one, with
-    its small share, is left to run for some milliseconds each time, and requests that wait for these take twice as
-    long. Threads that a step starts inherit its priority.
+    An idle thread runs where no other wants the processor and is put aside at once when one does; a nice one, with its
+    small share, is left to run for some milliseconds each time, and requests that wait for these take twice as long.
+    But where the processors are never free, only the nice one ever gets there. Threads that a step starts inherit its
+    priority.
     """
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._patient_until = time.monotonic() + patience_seconds
+    def __init__(self) -> None:
         self._idle, self._nice = _thread(_be_idle), _thread(_be_nice)
+        self._probe: Future[bytes] | None = None
 
     def run(self, step: Callable[[], Result], /) -> Result:
         """Do a step and return or raise what it does."""
-        patient = time.monotonic() < self._patient_until
-        return (self._idle if patient else self._nice).submit(step).result()
+        return (self._idle if self.has_room() else self._nice).submit(step).result()
+
+    def has_room(self) -> bool:
+        """Whether an idle thread gets on."""
+        if self._probe is None or self._probe.done():
+            self._probe = self._idle.submit(_little_work)
+        with contextlib.suppress(TimeoutError):
+            self._probe.result(ROOM_SECONDS)
+        return self._probe.done()
 
     def __enter__(self) -> "Background":
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._idle.shutdown()
+        self._idle.shutdown(wait=False, cancel_futures=True)
         self._nice.shutdown()
+
+
+def _little_work() -> bytes:
+    # Hashing lets go of the interpreter's lock.
+    return hashlib.sha256(_PROBE).digest()
 
 
 def _thread(initializer: Callable[[], Any]) -> ThreadPoolExecutor:

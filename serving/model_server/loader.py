@@ -1,5 +1,6 @@
 """A version directory into a servable that is whole, warmed up, and answers as its golden requests say."""
 
+import contextlib
 import functools
 import importlib
 import logging
@@ -53,13 +54,19 @@ def load_version(
     Raises:
         ServingError: it cannot be, and why.
     """
-    if not beside_traffic:
-        return _load(name, version, path, options, file_list_required, at_once)
-    with Background() as background:
-        return _load(name, version, path, options, file_list_required, background.run)
+    with Background() if beside_traffic else contextlib.nullcontext() as background:
+        return _load(name, version, path, options, file_list_required, background)
 
 
-def _load(name: str, version: int, path: Path, options: LoadOptions, file_list_required: bool, run: Run) -> Servable:
+def _load(
+    name: str,
+    version: int,
+    path: Path,
+    options: LoadOptions,
+    file_list_required: bool,
+    background: Background | None,
+) -> Servable:
+    run: Run = at_once if background is None else background.run
     if has_file_list(path):
         run(lambda: check_files(path))
     elif file_list_required:
@@ -71,7 +78,7 @@ def _load(name: str, version: int, path: Path, options: LoadOptions, file_list_r
     logger.info("Loading version %d of %s from %s", version, name, path)
     try:
         servable = run(functools.partial(_open, name, version, path, options))
-        servable.in_callers_thread = run is not at_once
+        servable.in_callers_thread = background is not None
         threads = 1 if servable.in_callers_thread else os.cpu_count() or 1
         repeats = options.warm_up_repeats
         warmed = warm_up(servable, path, repeats=repeats, threads=threads, run=run) if options.warm_up else 0
