@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorflow.core.protobuf import config_pb2
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from benchmarks.serving_load import Outcome
@@ -76,12 +77,13 @@ def _plain(value: Any) -> Any:
 
 
 def in_process(bundle: Path, asked: list[Questions], *, clients: int, seconds: float) -> dict[str, dict[str, Any]]:
-    """For each signature, the same call without a server: one row at a time, and many.
+    """For each signature, the same call without a server, with its thread for an operation: one row, and many.
 
     ``batched`` has as many rows under way as there are clients, in one call or in one on each core, whichever is
     faster; ``more`` has as many on each core, more than these clients could ask for.
     """
-    servable = load_version(MODEL, 1, bundle, LoadOptions())
+    config = config_pb2.ConfigProto(intra_op_parallelism_threads=1)
+    servable = load_version(MODEL, 1, bundle, LoadOptions(session_config=config))
     cores = os.cpu_count() or 1
     results = {}
     for questions in asked:
