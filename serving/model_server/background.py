@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Protocol, TypeVar
 
 Result = TypeVar("Result")
@@ -55,9 +55,7 @@ class Background:
         """Whether an idle thread gets on."""
         if self._probe is None or self._probe.done():
             self._probe = self._idle.submit(_little_work)
-        with contextlib.suppress(TimeoutError):
-            self._probe.result(ROOM_SECONDS)
-        return self._probe.done()
+        return bool(wait([self._probe], ROOM_SECONDS).done)
 
     def __enter__(self) -> "Background":
         return self

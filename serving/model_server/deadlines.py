@@ -14,7 +14,7 @@ class Timed(Protocol):
 class Deadlines:
     """Calls `time_out` of what began `seconds` ago and has not ended; used in the event loop alone.
 
-    A timer for each request took a tenth of what the server does for it.
+    A timer for each request is a good part of what the server does for it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
