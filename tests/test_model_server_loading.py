@@ -38,7 +38,6 @@ def priority() -> tuple[int, int]:
     return os.sched_getscheduler(0), own_niceness()
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no idle threads")
 def test_work_beside_traffic_is_idle_where_the_processors_have_room_and_else_nice(monkeypatch) -> None:
     before, nice = priority(), min(own_niceness() + NICER, 19)
     with Background() as background:
@@ -49,7 +48,6 @@ def test_work_beside_traffic_is_idle_where_the_processors_have_room_and_else_nic
     assert priority() == before
 
 
-@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system has no idle threads")
 def test_work_beside_traffic_gets_on_where_the_processors_are_never_free() -> None:
     busy = [subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE)
             for _ in range(2 * (os.cpu_count() or 1))]  # fmt: skip

@@ -80,7 +80,7 @@ def _be_nice() -> None:
 
 
 def _be_idle() -> None:
-    # Only Linux has this, and a sandbox may forbid it; then it is no more than nice.
+    # A sandbox may forbid it; then it is no more than nice.
     _be_nice()
-    with contextlib.suppress(AttributeError, OSError):
+    with contextlib.suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))

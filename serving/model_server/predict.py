@@ -1,7 +1,7 @@
 """Predict: named tensors through one signature of a servable, with TensorFlow Serving's checks."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -140,7 +140,7 @@ def _arrays_of_some(
             raise invalid(
                 f"Signature input alias: {alias}(feed name: {signature.inputs[alias].name}) not found in request and "
                 f"no default value provided. Inputs expected to be in the request {{{_listed(given)}}}, or default "
-                f"input alias set: {_listed(set(signature.defaults))}"
+                f"input alias set: {_listed(signature.defaults)}"
             )
     if given - wanted:
         raise invalid(
@@ -156,7 +156,7 @@ def _chosen(output_filter: Sequence[str], known: Mapping[str, str]) -> list[str]
         if alias not in known:
             raise invalid(
                 f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
-                f"{{{_listed(set(known))}}}."
+                f"{{{_listed(known)}}}."
             )
         if alias in chosen:
             raise invalid(f"duplicate output tensor alias: {alias}")
@@ -164,5 +164,5 @@ def _chosen(output_filter: Sequence[str], known: Mapping[str, str]) -> list[str]
     return chosen
 
 
-def _listed(names: set[str]) -> str:
+def _listed(names: Iterable[str]) -> str:
     return ",".join(sorted(names))
