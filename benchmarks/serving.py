@@ -22,6 +22,7 @@ from benchmarks.serving_faults import interrupted_copies, machine, place_version
 from benchmarks.serving_fuzz import deadline, fuzz, slow_clients
 from benchmarks.serving_load import run_load
 from benchmarks.serving_process import ServerProcess
+from benchmarks.serving_transport import transport_alone
 
 SIGNATURES = ("serving_default", "recommend_for_history")
 PROTOCOLS = ("REST", "gRPC")
@@ -36,6 +37,7 @@ def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int, fuzze
     asked = [questions(bundle, signature) for signature in SIGNATURES]
     before = machine()
     direct = in_process(bundle, asked, clients=max(CONCURRENCY), seconds=seconds)
+    transport = transport_alone(bundle, asked, clients=max(CONCURRENCY), seconds=seconds)
     with tempfile.TemporaryDirectory(prefix="bench-serving-") as name:
         base = Path(name) / MODEL
         base.mkdir()
@@ -63,6 +65,7 @@ def measure(bundle: Path, *, seconds: float, swap_count: int, copies: int, fuzze
         "machine": {"before": before, "after": machine()},
         "ready": ready,
         "in_process": direct,
+        "transport_alone": transport,
         "served": served,
         "fuzz": strange,
         "slow_clients": slow,
@@ -138,6 +141,9 @@ def table(results: dict[str, Any]) -> str:
             name = f"{signature} in process, {together['calls']}"
             lines.append(line(name, "-", together, together["rows_per_second"]))
         for protocol, loads in results["served"][signature].items():
+            alone = results["transport_alone"][signature][protocol]
+            name = f"{signature} {protocol}, nothing read"
+            lines.append(line(name, str(max(CONCURRENCY)), alone, alone["per_second"]))
             for clients, load in loads.items():
                 lines.append(line(f"{signature} {protocol}", clients, load, load["per_second"]))
     swapped = results["swaps"]

@@ -1,0 +1,142 @@
+"""What the transports alone leave of a signature's throughput: no request is read, no answer is written.
+
+Behind asyncio, as behind the REST API, and behind ``grpc.aio``, as behind gRPC, as many requests as there are clients
+are taken unread, the signature is called once with as many rows, and each request gets the same bytes, as long as an
+answer in JSON. No server that uses these transports in one process can be faster, whatever its own code takes.
+"""
+
+import asyncio
+import multiprocessing
+import threading
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection
+from pathlib import Path
+from queue import SimpleQueue
+
+import grpc
+import grpc.aio
+import numpy as np
+from tensorflow.core.protobuf import config_pb2
+
+from benchmarks.serving_bundle import MODEL, Questions
+from benchmarks.serving_load import HOST, PREDICT, run_load
+from serving.model_server.json_response import predictions
+from serving.model_server.loader import LoadOptions, load_version
+from serving.model_server.predict import PredictPlan, plan_predict
+from serving.model_server.servable import Servable
+
+# The last requests of a load, fewer than its clients, are answered after that long.
+_LAST_SECONDS = 0.2
+
+
+def transport_alone(bundle: Path, asked: Sequence[Questions], *, clients: int, seconds: float) -> dict[str, dict]:
+    """For each signature and protocol what `run_load` comes to, each in a process of its own."""
+    return {
+        questions.signature: {
+            protocol: _load(bundle, questions, protocol, clients, seconds) for protocol in ("REST", "gRPC")
+        }
+        for questions in asked
+    }
+
+
+def _load(bundle: Path, questions: Questions, protocol: str, clients: int, seconds: float) -> dict[str, float]:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(bundle, questions, protocol, clients, there), daemon=True)
+    process.start()
+    there.close()
+    try:
+        return run_load(protocol, here.recv(), questions.over(protocol), clients, seconds).summary()
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve(bundle: Path, questions: Questions, protocol: str, clients: int, ready: Connection) -> None:
+    servable = load_version(MODEL, 1, bundle, LoadOptions(session_config=_one_thread_an_operation()))
+    rows = [questions.inputs[number % len(questions.inputs)] for number in range(clients)]
+    plan = plan_predict(servable, questions.signature, {k: np.concatenate([row[k] for row in rows]) for k in rows[0]})
+    outputs = plan.named([output[:1] for output in servable.run_tensors(plan.feeds, plan.fetches)])
+    serve = _serve_rest if protocol == "REST" else _serve_grpc
+    asyncio.run(serve(_Together(servable, plan, clients), predictions(outputs), ready))
+
+
+def _one_thread_an_operation() -> config_pb2.ConfigProto:
+    return config_pb2.ConfigProto(intra_op_parallelism_threads=1)
+
+
+class _Together:
+    """Requests that wait until all are there, and then have one run for all of them."""
+
+    def __init__(self, servable: Servable, plan: PredictPlan, clients: int) -> None:
+        self._run = lambda: servable.run_tensors(plan.feeds, plan.fetches)
+        self._clients = clients
+        self._waiting: list[Callable[[], object]] = []
+        self._together: SimpleQueue[list[Callable[[], object]]] = SimpleQueue()
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._last = self._loop.create_task(self._answer_last())
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def add(self, answer: Callable[[], object]) -> None:
+        self._waiting.append(answer)
+        if len(self._waiting) == self._clients:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._together.put(self._waiting)
+        self._waiting = []
+
+    def _work(self) -> None:
+        while True:
+            answers = self._together.get()
+            self._run()
+            self._loop.call_soon_threadsafe(self._answer, answers)
+
+    def _answer(self, answers: Sequence[Callable[[], object]]) -> None:
+        for answer in answers:
+            answer()
+
+    async def _answer_last(self) -> None:
+        before: list[Callable[[], object]] = []
+        while True:
+            await asyncio.sleep(_LAST_SECONDS)
+            if self._waiting and self._waiting is before:
+                self._begin()
+            before = self._waiting
+
+
+async def _serve_rest(together: _Together, body: bytes, ready: Connection) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    class Client(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            self._answer = lambda: transport.write(answer)
+
+        def data_received(self, data: bytes) -> None:
+            together.add(self._answer)
+
+    together.start()
+    server = await asyncio.get_running_loop().create_server(Client, HOST, 0)
+    ready.send(server.sockets[0].getsockname()[1])
+    await server.serve_forever()
+
+
+async def _serve_grpc(together: _Together, body: bytes, ready: Connection) -> None:
+    async def handle(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        answered = asyncio.get_running_loop().create_future()
+        together.add(lambda: answered.set_result(None))
+        await answered
+        return body
+
+    service, method = PREDICT.strip("/").split("/")
+    server = grpc.aio.server()
+    handlers = {method: grpc.unary_unary_rpc_method_handler(handle)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port(f"{HOST}:0")
+    await server.start()
+    together.start()
+    ready.send(port)
+    await server.wait_for_termination()
