@@ -22,8 +22,7 @@ from benchmarks.serving_bundle import MODEL, Questions
 from benchmarks.serving_load import HOST, PREDICT, run_load
 from serving.model_server.json_response import predictions
 from serving.model_server.loader import LoadOptions, load_version
-from serving.model_server.predict import PredictPlan, plan_predict
-from serving.model_server.servable import Servable
+from serving.model_server.predict import plan_predict
 
 # The last requests of a load, fewer than its clients, are answered after that long.
 _LAST_SECONDS = 0.2
@@ -53,33 +52,32 @@ def _load(bundle: Path, questions: Questions, protocol: str, clients: int, secon
 
 
 def _serve(bundle: Path, questions: Questions, protocol: str, clients: int, ready: Connection) -> None:
-    servable = load_version(MODEL, 1, bundle, LoadOptions(session_config=_one_thread_an_operation()))
+    config = config_pb2.ConfigProto(intra_op_parallelism_threads=1)
+    servable = load_version(MODEL, 1, bundle, LoadOptions(session_config=config))
     rows = [questions.inputs[number % len(questions.inputs)] for number in range(clients)]
     plan = plan_predict(servable, questions.signature, {k: np.concatenate([row[k] for row in rows]) for k in rows[0]})
     outputs = plan.named([output[:1] for output in servable.run_tensors(plan.feeds, plan.fetches)])
-    serve = _serve_rest if protocol == "REST" else _serve_grpc
-    asyncio.run(serve(_Together(servable, plan, clients), predictions(outputs), ready))
+    together = Together(lambda: servable.run_tensors(plan.feeds, plan.fetches), clients)
+    serve = serve_rest if protocol == "REST" else serve_grpc
+    asyncio.run(serve(together, predictions(outputs), ready))
 
 
-def _one_thread_an_operation() -> config_pb2.ConfigProto:
-    return config_pb2.ConfigProto(intra_op_parallelism_threads=1)
+class Together:
+    """Requests that wait until those of all ``clients`` are there, and then have one ``run`` for all of them."""
 
-
-class _Together:
-    """Requests that wait until all are there, and then have one run for all of them."""
-
-    def __init__(self, servable: Servable, plan: PredictPlan, clients: int) -> None:
-        self._run = lambda: servable.run_tensors(plan.feeds, plan.fetches)
-        self._clients = clients
+    def __init__(self, run: Callable[[], object], clients: int) -> None:
+        self._run, self._clients = run, clients
         self._waiting: list[Callable[[], object]] = []
         self._together: SimpleQueue[list[Callable[[], object]]] = SimpleQueue()
 
     def start(self) -> None:
+        """In the event loop that the requests come from."""
         self._loop = asyncio.get_running_loop()
         self._last = self._loop.create_task(self._answer_last())
         threading.Thread(target=self._work, daemon=True).start()
 
     def add(self, answer: Callable[[], object]) -> None:
+        """Take a request, to call `answer` in the event loop when it has run."""
         self._waiting.append(answer)
         if len(self._waiting) == self._clients:
             self._begin()
@@ -107,7 +105,8 @@ class _Together:
             before = self._waiting
 
 
-async def _serve_rest(together: _Together, body: bytes, ready: Connection) -> None:
+async def serve_rest(together: Together, body: bytes, ready: Connection) -> None:
+    """Answer whatever comes over HTTP with `body`, on a port that is sent to `ready`."""
     answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
     class Client(asyncio.Protocol):
@@ -124,7 +123,9 @@ async def _serve_rest(together: _Together, body: bytes, ready: Connection) -> No
     await server.serve_forever()
 
 
-async def _serve_grpc(together: _Together, body: bytes, ready: Connection) -> None:
+async def serve_grpc(together: Together, body: bytes, ready: Connection) -> None:
+    """As `serve_rest`, calls of Predict."""
+
     async def handle(request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         answered = asyncio.get_running_loop().create_future()
         together.add(lambda: answered.set_result(None))
@@ -139,4 +140,7 @@ async def _serve_grpc(together: _Together, body: bytes, ready: Connection) -> No
     await server.start()
     together.start()
     ready.send(port)
-    await server.wait_for_termination()
+    try:
+        await server.wait_for_termination()
+    finally:
+        await server.stop(None)

@@ -1,8 +1,10 @@
 """The benchmark of the server: what it asks, what it breaks, and what it calls kept."""
 
+import asyncio
 import collections
 import contextlib
 import itertools
+import multiprocessing
 import random
 import signal
 import socket
@@ -21,6 +23,7 @@ from benchmarks.serving import bars
 from benchmarks.serving_bundle import questions
 from benchmarks.serving_faults import _INTERRUPTED_COPY
 from benchmarks.serving_load import PREDICT, Load, Outcome
+from benchmarks.serving_transport import Together, serve_grpc, serve_rest
 from serving.model_server.grpc_drain import REFUSAL
 from serving.model_server.records import write_records
 from tfrs_shop.errors import UserError
@@ -59,6 +62,27 @@ def test_a_copy_is_killed_before_it_is_whole(tmp_path):
         command = [sys.executable, "-S", "-c", _INTERRUPTED_COPY, str(source), str(target), str(left), str(number)]
         assert subprocess.run(command, check=False, timeout=30).returncode == -signal.SIGKILL
         assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) == left
+
+
+@pytest.mark.parametrize(("protocol", "serve"), [("REST", serve_rest), ("gRPC", serve_grpc)])
+def test_the_transports_alone_answer_all_clients_after_one_run_and_the_last_of_a_load_after_a_while(protocol, serve):
+    runs = []
+
+    async def load() -> Outcome:
+        here, there = multiprocessing.Pipe()
+        serving = asyncio.create_task(serve(Together(lambda: runs.append(1), 3), b"body", there))
+        load = Load(protocol, await asyncio.to_thread(here.recv), [b"question"], 3, check=lambda body: body == b"body")
+        load.start()
+        while len(load.outcome.seconds) < 30:
+            await asyncio.sleep(0.001)
+        outcome = await asyncio.to_thread(load.stop)
+        serving.cancel()
+        await asyncio.wait([serving])
+        return outcome
+
+    outcome = asyncio.run(load())
+    assert (outcome.failed, outcome.failures) == (0, [])
+    assert len(outcome.seconds) / 3 <= len(runs) <= len(outcome.seconds) / 3 + 2
 
 
 def test_percentiles_are_of_what_was_answered():
