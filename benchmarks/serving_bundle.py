@@ -76,22 +76,32 @@ def _plain(value: Any) -> Any:
     )
 
 
+def load(bundle: Path) -> Servable:
+    """The bundle as the server under test has it: with one thread for an operation."""
+    config = config_pb2.ConfigProto(intra_op_parallelism_threads=1)
+    return load_version(MODEL, 1, bundle, LoadOptions(session_config=config))
+
+
+def plan_of_rows(servable: Servable, questions: Questions, rows: int) -> PredictPlan:
+    """One call for so many questions, from the first one on again where there are fewer."""
+    inputs = [questions.inputs[number % len(questions.inputs)] for number in range(rows)]
+    merged = {name: np.concatenate([row[name] for row in inputs]) for name in inputs[0]}
+    return plan_predict(servable, questions.signature, merged)
+
+
 def in_process(bundle: Path, asked: list[Questions], *, clients: int, seconds: float) -> dict[str, dict[str, Any]]:
     """For each signature, the same call without a server, with its thread for an operation: one row, and many.
 
     ``batched`` has as many rows under way as there are clients, in one call or in one on each core, whichever is
     faster; ``more`` has as many on each core, more than these clients could ask for.
     """
-    config = config_pb2.ConfigProto(intra_op_parallelism_threads=1)
-    servable = load_version(MODEL, 1, bundle, LoadOptions(session_config=config))
+    servable = load(bundle)
     cores = os.cpu_count() or 1
     results = {}
     for questions in asked:
 
         def calls(rows: int, threads: int, questions: Questions = questions) -> dict[str, Any]:
-            inputs = [questions.inputs[number % len(questions.inputs)] for number in range(rows)]
-            merged = {name: np.concatenate([row[name] for row in inputs]) for name in inputs[0]}
-            plan = plan_predict(servable, questions.signature, merged)
+            plan = plan_of_rows(servable, questions, rows)
             outcome = _calls(servable, [plan], threads=threads, seconds=seconds)
             done = rows * len(outcome.seconds)
             return {**outcome.summary(), "calls": f"{threads} x {rows} rows", "rows_per_second": done / outcome.elapsed}

@@ -15,20 +15,18 @@ from queue import SimpleQueue
 
 import grpc
 import grpc.aio
-import numpy as np
-from tensorflow.core.protobuf import config_pb2
 
-from benchmarks.serving_bundle import MODEL, Questions
+from benchmarks.serving_bundle import Questions, load, plan_of_rows
 from benchmarks.serving_load import HOST, PREDICT, run_load
 from serving.model_server.json_response import predictions
-from serving.model_server.loader import LoadOptions, load_version
-from serving.model_server.predict import plan_predict
 
 # The last requests of a load, fewer than its clients, are answered after that long.
 _LAST_SECONDS = 0.2
 
 
-def transport_alone(bundle: Path, asked: Sequence[Questions], *, clients: int, seconds: float) -> dict[str, dict]:
+def transport_alone(
+    bundle: Path, asked: Sequence[Questions], *, clients: int, seconds: float
+) -> dict[str, dict[str, dict[str, float]]]:
     """For each signature and protocol what `run_load` comes to, each in a process of its own."""
     return {
         questions.signature: {
@@ -52,10 +50,8 @@ def _load(bundle: Path, questions: Questions, protocol: str, clients: int, secon
 
 
 def _serve(bundle: Path, questions: Questions, protocol: str, clients: int, ready: Connection) -> None:
-    config = config_pb2.ConfigProto(intra_op_parallelism_threads=1)
-    servable = load_version(MODEL, 1, bundle, LoadOptions(session_config=config))
-    rows = [questions.inputs[number % len(questions.inputs)] for number in range(clients)]
-    plan = plan_predict(servable, questions.signature, {k: np.concatenate([row[k] for row in rows]) for k in rows[0]})
+    servable = load(bundle)
+    plan = plan_of_rows(servable, questions, clients)
     outputs = plan.named([output[:1] for output in servable.run_tensors(plan.feeds, plan.fetches)])
     together = Together(lambda: servable.run_tensors(plan.feeds, plan.fetches), clients)
     serve = serve_rest if protocol == "REST" else serve_grpc
