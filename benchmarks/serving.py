@@ -20,12 +20,11 @@ import tfrs_shop  # noqa: F401  (before TensorFlow: it asks for Keras 2)
 from benchmarks.serving_bundle import MODEL, Questions, in_process, questions
 from benchmarks.serving_faults import interrupted_copies, machine, place_version, sigterm, summary_of_swaps, swaps
 from benchmarks.serving_fuzz import deadline, fuzz, slow_clients
-from benchmarks.serving_load import run_load
+from benchmarks.serving_load import PROTOCOLS, run_load
 from benchmarks.serving_process import ServerProcess
 from benchmarks.serving_transport import transport_alone
 
 SIGNATURES = ("serving_default", "recommend_for_history")
-PROTOCOLS = ("REST", "gRPC")
 CONCURRENCY = (1, 8, 32)
 BATCHING = (
     "max_batch_size {{ value: 32 }} batch_timeout_micros {{ value: 8000 }} num_batch_threads {{ value: {threads} }}"
@@ -142,7 +141,7 @@ def table(results: dict[str, Any]) -> str:
             lines.append(line(name, "-", together, together["rows_per_second"]))
         for protocol, loads in results["served"][signature].items():
             alone = results["transport_alone"][signature][protocol]
-            name = f"{signature} {protocol}, nothing read"
+            name = f"{signature} {protocol}, nothing read, {alone['calls']}"
             lines.append(line(name, str(max(CONCURRENCY)), alone, alone["per_second"]))
             for clients, load in loads.items():
                 lines.append(line(f"{signature} {protocol}", clients, load, load["per_second"]))

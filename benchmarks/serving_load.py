@@ -13,6 +13,7 @@ from benchmarks.grpc_client import GrpcConnection
 from serving.model_server.grpc_drain import REFUSAL
 
 HOST = "127.0.0.1"
+PROTOCOLS = ("REST", "gRPC")
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 TIMEOUT_SECONDS = 30.0
 MAX_FAILURES_KEPT = 20

@@ -15,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import grpc.aio
 import pytest
 from google.protobuf import text_format
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
@@ -23,7 +24,7 @@ from benchmarks.serving import bars
 from benchmarks.serving_bundle import questions
 from benchmarks.serving_faults import _INTERRUPTED_COPY
 from benchmarks.serving_load import PREDICT, Load, Outcome
-from benchmarks.serving_transport import Together, serve_grpc, serve_rest
+from benchmarks.serving_transport import FullBatches, serve_grpc, serve_rest
 from serving.model_server.grpc_drain import REFUSAL
 from serving.model_server.records import write_records
 from tfrs_shop.errors import UserError
@@ -64,25 +65,36 @@ def test_a_copy_is_killed_before_it_is_whole(tmp_path):
         assert sum(path.stat().st_size for path in target.rglob("*") if path.is_file()) == left
 
 
-@pytest.mark.parametrize(("protocol", "serve"), [("REST", serve_rest), ("gRPC", serve_grpc)])
-def test_the_transports_alone_answer_all_clients_after_one_run_and_the_last_of_a_load_after_a_while(protocol, serve):
+async def _ask_over_http(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"question")
+    await reader.readuntil(b"\r\n\r\n")
+    answer = await reader.readexactly(4)
+    writer.close()
+    return answer
+
+
+async def _ask_over_grpc(port: int) -> bytes:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        return await channel.unary_unary(PREDICT)(b"question")
+
+
+@pytest.mark.parametrize(("serve", "ask"), [(serve_rest, _ask_over_http), (serve_grpc, _ask_over_grpc)])
+def test_the_transports_alone_answer_what_nobody_reads_when_a_batch_is_full(serve, ask):
     runs = []
 
-    async def load() -> Outcome:
+    async def answers() -> list[bytes]:
         here, there = multiprocessing.Pipe()
-        serving = asyncio.create_task(serve(Together(lambda: runs.append(1), 3), b"body", there))
-        load = Load(protocol, await asyncio.to_thread(here.recv), [b"question"], 3, check=lambda body: body == b"body")
-        load.start()
-        while len(load.outcome.seconds) < 30:
-            await asyncio.sleep(0.001)
-        outcome = await asyncio.to_thread(load.stop)
+        batches = FullBatches(lambda: runs.append(1), threads=2, rows=3)
+        serving = asyncio.create_task(serve(batches, b"body", there))
+        port = await asyncio.to_thread(here.recv)
+        answered = await asyncio.gather(*(ask(port) for _ in range(6)))
         serving.cancel()
         await asyncio.wait([serving])
-        return outcome
+        return answered
 
-    outcome = asyncio.run(load())
-    assert (outcome.failed, outcome.failures) == (0, [])
-    assert len(outcome.seconds) / 3 <= len(runs) <= len(outcome.seconds) / 3 + 2
+    assert asyncio.run(answers()) == [b"body"] * 6
+    assert len(runs) == 2
 
 
 def test_percentiles_are_of_what_was_answered():
